@@ -1,0 +1,14 @@
+"""Before any test module is imported: no network, and few threads, so that runs are alike everywhere."""
+
+from __future__ import annotations
+
+import os
+
+for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+    os.environ[_name] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+
+import torch  # noqa: E402  (after the variables it reads)
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
