@@ -1,0 +1,68 @@
+"""Tabletop: a small procedural world in which everything about a picture is known exactly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from intarsia.tabletop.captions import background_caption, caption, paraphrase, vocabulary_words
+from intarsia.tabletop.content import (
+    Camera,
+    Placement,
+    Scene,
+    Subject,
+    level,
+    photo_scenes,
+    sample_scene,
+    split_of,
+    split_seed,
+)
+from intarsia.tabletop.vocabulary import ATTRIBUTE_KINDS, IDENTITY_TOKEN, LEVELS, Level
+
+if TYPE_CHECKING:
+    from intarsia.tabletop.packing import FULL, Rectangle
+    from intarsia.tabletop.renderer import Rendering, render
+    from intarsia.tabletop.views import object_frame, zoom_window
+
+# What needs torch is loaded when first asked for, so that the world's words and data stay quick to import.
+_LAZY = {
+    "FULL": "packing",
+    "Rectangle": "packing",
+    "Rendering": "renderer",
+    "object_frame": "views",
+    "render": "renderer",
+    "zoom_window": "views",
+}
+
+__all__ = [
+    "ATTRIBUTE_KINDS",
+    "FULL",
+    "IDENTITY_TOKEN",
+    "LEVELS",
+    "Camera",
+    "Level",
+    "Placement",
+    "Rectangle",
+    "Rendering",
+    "Scene",
+    "Subject",
+    "background_caption",
+    "caption",
+    "level",
+    "object_frame",
+    "paraphrase",
+    "photo_scenes",
+    "render",
+    "sample_scene",
+    "split_of",
+    "split_seed",
+    "vocabulary_words",
+    "zoom_window",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
