@@ -1,0 +1,94 @@
+"""LoRA weights on disk: safetensors with string metadata, written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from intarsia.adapters.errors import AdapterFileError
+from intarsia.errors import DiskFullError, OutputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def save_lora(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write `state` (diffusers keys) and `metadata` to `path`, replacing it in one step.
+
+    The bytes are those of sorted keys, so the same state and metadata give the same file.
+
+    Raises:
+        AdapterFileError: metadata that is not text -> text, or an empty state.
+        DiskFullError, OutputError: the file cannot be written; nothing half-written stays behind.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    wrong = [
+        str(key) for key, value in metadata.items() if not (isinstance(key, str) and isinstance(value, str))
+    ]
+    if wrong:
+        raise AdapterFileError(
+            f"metadata {', '.join(wrong)} is not text: turn every value into a string first"
+        )
+    if not state:
+        raise AdapterFileError(f"nothing to write to {path}: the adapter has no weights")
+    tensors = {key: state[key].detach().cpu().contiguous() for key in sorted(state)}
+    content = save(tensors, metadata=dict(sorted(metadata.items())))
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException as error:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+        if not isinstance(error, OSError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"no space left to write {path}: free some or choose another place"
+            ) from error
+        raise OutputError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+
+
+def load_lora(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read (state with the file's own keys, metadata).
+
+    Raises:
+        AdapterFileError: no such file, not safetensors, cut short, or numbers that are not finite.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise AdapterFileError(f"{path} is not a file: give a .safetensors file of adapter weights")
+    try:
+        with safe_open(str(path), framework="pt") as stream:
+            state = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 (not a dict)
+            metadata = dict(stream.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise AdapterFileError(
+            f"{path} is corrupt or not a safetensors file: save or download it again"
+        ) from error
+    broken = sorted(
+        key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()
+    )
+    if broken:
+        raise AdapterFileError(
+            f"{path} holds numbers that are not finite in {', '.join(broken)}: train it again"
+        )
+    return state, metadata

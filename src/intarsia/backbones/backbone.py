@@ -1,0 +1,228 @@
+"""One loaded base model: VAE, nine-channel U-Net, two text towers, and (optionally) the image tower."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from intarsia.backbones.errors import BackboneError
+from intarsia.backbones.images import prepare_for_image_encoder
+from intarsia.backbones.weights import hash_files, weight_files
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Generator, Tensor
+    from transformers import (
+        CLIPTextModel,
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+        CLIPVisionModelWithProjection,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """An SDXL-shaped inpainting model. The U-Net takes [noisy latent | mask | masked-image latent] channels.
+
+    `vae` is a diffusers `AutoencoderKL` and `unet` a `UNet2DConditionModel` (their published types hide that
+    both are torch modules, hence `Any`).
+    """
+
+    name: str
+    path: Path | None
+    vae: Any
+    unet: Any
+    tokenizer: CLIPTokenizer
+    tokenizer_2: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    text_encoder_2: CLIPTextModelWithProjection
+    image_encoder: CLIPVisionModelWithProjection | None
+    scheduler_config: Mapping[str, Any]
+    force_zeros_for_empty_prompt: bool = True
+    image_mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    image_std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    licence: str | None = field(default=None)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net is."""
+        device: torch.device = next(self.unet.parameters()).device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the U-Net's weights (adapters aside)."""
+        dtype: torch.dtype = self.unet.conv_in.weight.dtype
+        return dtype
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels per latent cell and axis: 2 ^ (VAE levels - 1)."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.vae.config.latent_channels)
+
+    @property
+    def native_size(self) -> int:
+        """Side in pixels of the square pictures the U-Net was trained on."""
+        return int(self.unet.config.sample_size) * self.latent_factor
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width in pixels must be multiples of this, so that every U-Net level has whole cells."""
+        return int(self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 over the weight files (or, for a model made in memory, over its parameters). Computed
+        once."""
+        if self.path is not None:
+            return hash_files(self.path, weight_files(self.path))
+        import torch
+
+        digest = hashlib.sha256()
+        for part, module in sorted(self.modules().items()):
+            for name, value in sorted(module.state_dict().items()):
+                digest.update(f"{part}.{name}".encode())
+                digest.update(
+                    value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+                )
+        return digest.hexdigest()
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """The parts with weights, by their folder names."""
+        parts: dict[str, torch.nn.Module | None] = {
+            "vae": self.vae,
+            "unet": self.unet,
+            "text_encoder": self.text_encoder,
+            "text_encoder_2": self.text_encoder_2,
+            "image_encoder": self.image_encoder,
+        }
+        return {name: module for name, module in parts.items() if module is not None}
+
+    def to(self, device: str | torch.device) -> Backbone:
+        """Move every part, in place; returns itself."""
+        for module in self.modules().values():
+            module.to(device)
+        return self
+
+    def encode_moments(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] -> posterior moments (B, 2C, h, w): unscaled mean, then
+        log-variance.
+
+        Raises:
+            BackboneError: H or W is not a multiple of the VAE factor.
+        """
+        import torch
+
+        height, width = images.shape[-2:]
+        if height % self.latent_factor or width % self.latent_factor:
+            raise BackboneError(
+                f"picture of {height}x{width} px cannot be encoded: "
+                f"both sides must be multiples of {self.latent_factor}"
+            )
+        first = next(self.vae.parameters())
+        posterior = self.vae.encode(images.to(first.device, first.dtype)).latent_dist
+        return torch.cat([posterior.mean, posterior.logvar], dim=1)
+
+    def latents_from_moments(
+        self, moments: Tensor, generators: Sequence[Generator] | None = None, *, sample: bool = False
+    ) -> Tensor:
+        """Moments (B, 2C, h, w) -> scaled latents (B, C, h, w) as the U-Net sees them.
+
+        The posterior's mode, or with `sample` a draw; then `generators` holds one CPU generator per picture.
+        """
+        import torch
+
+        mean, logvar = moments.chunk(2, dim=1)
+        if sample:
+            if generators is None or len(generators) != len(mean):
+                count = 0 if generators is None else len(generators)
+                raise BackboneError(f"sampling {len(mean)} latents needs as many generators, got {count}")
+            noise = torch.stack(
+                [torch.randn(mean.shape[1:], generator=generator) for generator in generators]
+            )
+            mean = mean + torch.exp(0.5 * logvar.clamp(-30.0, 20.0)) * noise.to(mean)
+        shift, scale = self._latent_affine(mean)
+        return ((mean - shift) * scale).to(self.dtype)
+
+    def encode(
+        self, images: Tensor, generators: Sequence[Generator] | None = None, *, sample: bool = False
+    ) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] -> scaled latents (B, C, H/f, W/f); see `latents_from_moments`."""
+        return self.latents_from_moments(self.encode_moments(images), generators, sample=sample)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents (B, C, h, w) -> images (B, 3, h·f, w·f), nominally in [-1, 1], not clamped,
+        float32."""
+        first = next(self.vae.parameters())
+        latents = latents.to(first.device, first.dtype)
+        shift, scale = self._latent_affine(latents)
+        decoded: Tensor = self.vae.decode(latents / scale + shift, return_dict=False)[0]
+        return decoded.float()
+
+    def _latent_affine(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(shift, scale) with scaled = (raw - shift) · scale, from the VAE's config."""
+        import torch
+
+        config = self.vae.config
+        scale = torch.tensor(config.scaling_factor, dtype=like.dtype, device=like.device)
+        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        if mean is not None and std is not None:
+            shape = (1, -1, 1, 1)
+            shift = torch.tensor(mean, dtype=like.dtype, device=like.device).view(shape)
+            return shift, scale / torch.tensor(std, dtype=like.dtype, device=like.device).view(shape)
+        shift_factor = getattr(config, "shift_factor", None) or 0.0
+        return torch.tensor(shift_factor, dtype=like.dtype, device=like.device), scale
+
+    def time_ids(
+        self, size: tuple[int, int], crop: tuple[int, int] = (0, 0), target: tuple[int, int] | None = None
+    ) -> Tensor:
+        """SDXL's size conditioning (1, 6): original (height, width), crop (top, left),
+        target (height, width), all in pixels."""
+        import torch
+
+        values = [*size, *crop, *(size if target is None else target)]
+        return torch.tensor([values], dtype=self.dtype, device=self.device)
+
+    def image_embeddings(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] -> the image tower's projected embeddings (B, P)."""
+        if self.image_encoder is None:
+            raise BackboneError(f"model {self.name!r} has no image encoder: use a model that has one")
+        first = next(self.image_encoder.parameters())
+        size = int(cast(int, self.image_encoder.config.image_size))
+        prepared = prepare_for_image_encoder(
+            images.to(first.device, first.dtype), size, self.image_mean, self.image_std
+        )
+        embeddings: Tensor = self.image_encoder(pixel_values=prepared).image_embeds
+        return embeddings
+
+    def text_embeddings(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> the second text tower's projected embeddings (T, P)."""
+        ids = self.tokenizer_2(
+            list(texts),
+            padding="max_length",
+            truncation=True,
+            max_length=self.tokenizer_2.model_max_length,
+            return_tensors="pt",
+        ).input_ids
+        embeddings: Tensor = self.text_encoder_2(
+            ids.to(next(self.text_encoder_2.parameters()).device)
+        ).text_embeds
+        return embeddings
+
+    def image_text_similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """Cosine similarity (B, T) between images (B, 3, H, W) in [-1, 1] and texts, in the shared space."""
+        import torch
+        from torch.nn.functional import normalize
+
+        with torch.no_grad():
+            image = normalize(self.image_embeddings(images).float(), dim=-1)
+            text = normalize(self.text_embeddings(texts).float(), dim=-1)
+        return image @ text.T

@@ -1,0 +1,176 @@
+"""From a folder in the diffusers layout to a `Backbone`, strictly: nothing missing is ever filled with
+noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from intarsia.backbones.backbone import Backbone
+from intarsia.backbones.errors import BackboneError
+from intarsia.backbones.known_models import catalog, find_model
+from intarsia.backbones.weights import OPTIONAL_PARTS, WEIGHT_STEMS, part_variant, weight_files
+
+if TYPE_CHECKING:
+    import torch
+
+_LATENT_UNET_CHANNELS = "2 x latent channels + 1 mask"
+
+
+def load_backbone(
+    name_or_folder: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
+    download: bool = False,
+) -> Backbone:
+    """Load a model of the catalog, or a folder with `model_index.json` and one subfolder per part.
+
+    Weights (safetensors, whole or sharded, any precision) are cast to `dtype` (float32 by default). A VAE
+    that asks for it (`force_upcast`) stays in float32 when the rest is float16. Nothing is downloaded unless
+    `download` is set.
+
+    Raises:
+        UnknownModelError, MissingWeightsError: see `find_model`.
+        BackboneError: parts, weights or settings are missing, corrupt, or not those of a nine-channel SDXL.
+    """
+    import torch
+
+    name, folder = find_model(name_or_folder, download=download)
+    index = _read_json(folder / "model_index.json")
+    _require_parts(folder)
+    dtype = torch.float32 if dtype is None else dtype
+    parts: dict[str, Any] = {
+        part: _load_part(folder, part, dtype) for part in WEIGHT_STEMS if (folder / part).is_dir()
+    }
+    if dtype is torch.float16 and parts["vae"].config.get("force_upcast", False):
+        parts["vae"] = _load_part(folder, "vae", torch.float32)
+    for module in parts.values():
+        module.eval().requires_grad_(False).to(device)
+    _require_inpainting(folder, parts["vae"], parts["unet"])
+    mean, std = _image_statistics(folder)
+    return Backbone(
+        name=name,
+        path=folder,
+        vae=parts["vae"],
+        unet=parts["unet"],
+        tokenizer=_load_tokenizer(folder, "tokenizer", parts["text_encoder"]),
+        tokenizer_2=_load_tokenizer(folder, "tokenizer_2", parts["text_encoder_2"]),
+        text_encoder=parts["text_encoder"],
+        text_encoder_2=parts["text_encoder_2"],
+        image_encoder=parts.get("image_encoder"),
+        scheduler_config=_read_json(folder / "scheduler" / "scheduler_config.json"),
+        force_zeros_for_empty_prompt=bool(index.get("force_zeros_for_empty_prompt", True)),
+        image_mean=mean,
+        image_std=std,
+        licence=catalog[name].licence if name in catalog else None,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BackboneError(
+            f"{path} is missing: give a complete model folder in the diffusers layout"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{path} cannot be read as JSON: copy or download the model again") from error
+    if not isinstance(content, dict):
+        raise BackboneError(f"{path} is not a JSON object: copy or download the model again")
+    return content
+
+
+def _require_parts(folder: Path) -> None:
+    wanted = [part for part in WEIGHT_STEMS if part not in OPTIONAL_PARTS] + [
+        "tokenizer",
+        "tokenizer_2",
+        "scheduler",
+    ]
+    missing = [part for part in wanted if not (folder / part).is_dir()]
+    if missing:
+        raise BackboneError(f"model folder {folder} lacks {', '.join(missing)}: complete the folder")
+    weight_files(folder)
+
+
+def _part_class(part: str) -> Any:
+    import diffusers
+    import transformers
+
+    classes: Mapping[str, Any] = {
+        "vae": diffusers.AutoencoderKL,
+        "unet": diffusers.UNet2DConditionModel,
+        "text_encoder": transformers.CLIPTextModel,
+        "text_encoder_2": transformers.CLIPTextModelWithProjection,
+        "image_encoder": transformers.CLIPVisionModelWithProjection,
+    }
+    return classes[part]
+
+
+def _load_part(folder: Path, part: str, dtype: torch.dtype) -> Any:
+    try:
+        module, info = _part_class(part).from_pretrained(
+            str(folder / part),
+            dtype=dtype,
+            variant=part_variant(folder, part),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except BackboneError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise BackboneError(
+            f"{part!r} of model folder {folder} cannot be loaded ({reason}): copy or download the model again"
+        ) from error
+    wrong = [
+        f"{label} {', '.join(map(str, sorted(info[key], key=str)[:4]))}"
+        for key, label in (("missing_keys", "missing"), ("mismatched_keys", "of another shape"))
+        if info.get(key)
+    ]
+    if wrong:
+        raise BackboneError(f"weights of {part!r} in {folder} do not fit their config: {'; '.join(wrong)}")
+    return module
+
+
+def _load_tokenizer(folder: Path, part: str, tower: Any) -> Any:
+    from transformers import CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder / part), local_files_only=True)
+    except Exception as error:
+        raise BackboneError(
+            f"{part!r} of model folder {folder} cannot be loaded: complete the folder"
+        ) from error
+    # A tokenizer saved without its window claims an endless one.
+    tokenizer.model_max_length = min(tokenizer.model_max_length, int(tower.config.max_position_embeddings))
+    return tokenizer
+
+
+def _require_inpainting(folder: Path, vae: Any, unet: Any) -> None:
+    wanted = 2 * int(vae.config.latent_channels) + 1
+    got = int(unet.config.in_channels)
+    if got != wanted:
+        raise BackboneError(
+            f"the U-Net of {folder} takes {got} channels, not the {wanted} of an inpainting model "
+            f"({_LATENT_UNET_CHANNELS}): use an inpainting model"
+        )
+    if unet.config.addition_embed_type != "text_time":
+        raise BackboneError(
+            f"the U-Net of {folder} has no SDXL size conditioning: use a model of the SDXL family"
+        )
+
+
+def _image_statistics(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation the image tower was trained with; 0.5 where no preprocessor config says
+    otherwise."""
+    for part in ("image_encoder", "feature_extractor"):
+        path = folder / part / "preprocessor_config.json"
+        if path.is_file():
+            config = _read_json(path)
+            half = [0.5] * 3
+            return tuple(config.get("image_mean", half)), tuple(config.get("image_std", half))
+    return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)

@@ -1,0 +1,80 @@
+"""Which files of a model folder hold its weights, and their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from intarsia.backbones.errors import BackboneError
+
+# Folder of each part with weights -> stem of its weight files (diffusers' and transformers' names).
+WEIGHT_STEMS = {
+    "vae": "diffusion_pytorch_model",
+    "unet": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "text_encoder_2": "model",
+    "image_encoder": "model",
+}
+OPTIONAL_PARTS = frozenset({"image_encoder"})
+
+
+def part_variant(folder: Path, part: str) -> str | None:
+    """None when the part has plain weights, "fp16" when only those are there.
+
+    Raises:
+        BackboneError: no safetensors weights for the part.
+    """
+    stem = WEIGHT_STEMS[part]
+    if _files_of(folder / part, stem, None):
+        return None
+    if _files_of(folder / part, stem, "fp16"):
+        return "fp16"
+    raise BackboneError(f"model folder {folder} has no safetensors weights for {part!r}: complete the folder")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that `load_backbone` reads weights from, in a fixed order."""
+    found: list[Path] = []
+    for part, stem in WEIGHT_STEMS.items():
+        if part in OPTIONAL_PARTS and not (folder / part).is_dir():
+            continue
+        found += _files_of(folder / part, stem, part_variant(folder, part))
+    return found
+
+
+def _files_of(folder: Path, stem: str, variant: str | None) -> list[Path]:
+    """One file, or the shards named by its index; [] where there is neither.
+
+    Raises:
+        BackboneError: the index cannot be read or names a shard that is not there.
+    """
+    middle = "" if variant is None else f".{variant}"
+    index = folder / f"{stem}.safetensors.index{middle}.json"
+    if not index.is_file():
+        index = folder / f"{stem}{middle}.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise BackboneError(f"{index} is not a shard index: download or copy the model again") from error
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise BackboneError(
+                f"{folder} lacks {', '.join(missing)} named by {index.name}: complete the folder"
+            )
+        return [folder / name for name in names]
+    single = folder / f"{stem}{middle}.safetensors"
+    return [single] if single.is_file() else []
+
+
+def hash_files(root: Path, paths: Sequence[Path]) -> str:
+    """sha256 over (relative name, length, bytes) of each file."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,232 @@
+"""The denoise loop. There is only this one."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+
+from intarsia.sampling.errors import NonFinitePredictionError, SamplingError
+from intarsia.sampling.guidance import Guidance, guide
+from intarsia.sampling.known_region import KnownRegion, blend_denoised, blend_noisy
+from intarsia.sampling.noise import draw_noise
+from intarsia.sampling.parametrisation import denoised_from, noise_level, prediction_from
+from intarsia.sampling.schedulers import set_steps
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from intarsia.backbones import Backbone
+
+
+class PromptEmbedding(Protocol):
+    """What a prompt is to the U-Net; `intarsia.conditioning.Conditioning` is one."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """(1 or B, L, D)"""
+        ...
+
+    @property
+    def pooled(self) -> Tensor:
+        """(1 or B, P)"""
+        ...
+
+
+class DenoiseStep(TypedDict):
+    """What a callback gets after each step; the tensors must not be changed."""
+
+    step: int
+    timestep: float
+    latents: Tensor
+    denoised: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Denoised:
+    """`latents` after the last step, in the scheduler's units; `denoised`: the last x0 prediction. (B, C, h,
+    w)"""
+
+    latents: Tensor
+    denoised: Tensor
+
+
+def denoise(
+    backbone: Backbone,
+    scheduler: Any,
+    latents: Tensor,
+    *,
+    mask: Tensor,
+    masked_image_latents: Tensor,
+    positive: PromptEmbedding,
+    negative: PromptEmbedding | None,
+    generators: Sequence[Generator],
+    steps: int,
+    start: int = 0,
+    end: int | None = None,
+    guidance: Guidance | None = None,
+    known: KnownRegion | None = None,
+    time_ids: Tensor | None = None,
+    negative_time_ids: Tensor | None = None,
+    model_inputs: Mapping[str, Any] | None = None,
+    callback: Callable[[DenoiseStep], None] | None = None,
+) -> Denoised:
+    """Steps [start, end) of a schedule of `steps`. Gradients are off; the scheduler object is not changed.
+
+    Args:
+        latents: (B, C, h, w) at the noise level of step `start`, in the scheduler's units (see
+            `start_latents`).
+        mask: latent mask (1 or B, 1, h, w), 1 = repaint. masked_image_latents: (1 or B, C, h, w), scaled.
+        negative: may be None where no step is guided.
+        generators: one per sample; every random number of sample k is drawn from generator k.
+        time_ids, negative_time_ids: SDXL size conditioning (1, 6); the picture's own size by default.
+        model_inputs: further keyword arguments of the U-Net (its batch is [negative, positive] in guided
+            steps).
+
+    Raises:
+        SamplingError: shapes or counts do not fit together, or guidance without a negative.
+        SchedulerError: see `set_steps`.
+        NonFinitePredictionError: the model predicted NaN or infinity; names the step.
+    """
+    import torch
+
+    end = steps if end is None else end
+    guidance = Guidance() if guidance is None else guidance
+    _check(latents, mask, masked_image_latents, negative, generators, steps, start, end, guidance)
+    device = backbone.device
+    scheduler = set_steps(copy.deepcopy(scheduler), steps, start, device)
+    prediction_type = str(scheduler.config.get("prediction_type", "epsilon"))
+    shape = latents.shape[1:]
+    x = latents.to(device, torch.float32)
+    mask, context = (
+        mask.to(x),
+        torch.cat([mask.to(x).expand(len(x), -1, -1, -1), _rows(masked_image_latents, x)], dim=1),
+    )
+    call = _Model(
+        backbone, context, positive, negative, time_ids, negative_time_ids, dict(model_inputs or {})
+    )
+    fixed = (
+        draw_noise(generators, shape, device) if known and known.before and known.noise == "fixed" else None
+    )
+    accepts_generator = "generator" in inspect.signature(scheduler.step).parameters
+    extra = {"generator": list(generators)} if accepts_generator else {}
+    denoised = x
+    with torch.no_grad():
+        for step in range(start, end):
+            timestep = scheduler.timesteps[step]
+            level = noise_level(scheduler, timestep)
+            if known is not None and known.before:
+                noise = draw_noise(generators, shape, device) if fixed is None else fixed
+                x = blend_noisy(x, known.latents, noise, mask, scheduler, timestep)
+            prediction = call(
+                scheduler.scale_model_input(x, timestep),
+                timestep,
+                guidance if guidance.active(step, steps) else None,
+            )
+            if not bool(torch.isfinite(prediction).all()):
+                raise NonFinitePredictionError(step, float(timestep))
+            denoised = denoised_from(prediction, x, level, prediction_type)
+            if known is not None and known.after:
+                denoised = blend_denoised(denoised, known.latents, mask)
+                prediction = prediction_from(denoised, x, level, prediction_type)
+            x = scheduler.step(prediction, timestep, x, **extra, return_dict=False)[0]
+            if callback is not None:
+                callback(DenoiseStep(step=step, timestep=float(timestep), latents=x, denoised=denoised))
+    return Denoised(x, denoised)
+
+
+class _Model:
+    """The U-Net with everything fixed but the latent, the timestep and whether this step is guided."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        context: Tensor,
+        positive: PromptEmbedding,
+        negative: PromptEmbedding | None,
+        time_ids: Tensor | None,
+        negative_time_ids: Tensor | None,
+        model_inputs: dict[str, Any],
+    ) -> None:
+        factor = backbone.latent_factor
+        size = (context.shape[-2] * factor, context.shape[-1] * factor)
+        time_ids = backbone.time_ids(size) if time_ids is None else time_ids
+        self.backbone, self.context, self.model_inputs = backbone, context, model_inputs
+        self.positive = self._prompt(positive, time_ids)
+        self.negative = None
+        if negative is not None:
+            self.negative = self._prompt(
+                negative, time_ids if negative_time_ids is None else negative_time_ids
+            )
+
+    def _prompt(self, prompt: PromptEmbedding, time_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        like = self.context.to(self.backbone.dtype)
+        return _rows(prompt.tokens, like), _rows(prompt.pooled, like), _rows(time_ids, like)
+
+    def __call__(self, latents: Tensor, timestep: Tensor, guidance: Guidance | None) -> Tensor:
+        import torch
+
+        sample = torch.cat([latents, self.context], dim=1).to(self.backbone.dtype)
+        tokens, pooled, time_ids = self.positive
+        if guidance is not None:
+            assert self.negative is not None
+            sample = torch.cat([sample, sample])
+            tokens, pooled, time_ids = (
+                torch.cat(pair) for pair in zip(self.negative, self.positive, strict=True)
+            )
+        added = {"text_embeds": pooled, "time_ids": time_ids}
+        extra = dict(self.model_inputs)
+        added |= extra.pop("added_cond_kwargs", {})
+        predicted: Tensor = self.backbone.unet(
+            sample,
+            timestep,
+            encoder_hidden_states=tokens,
+            added_cond_kwargs=added,
+            return_dict=False,
+            **extra,
+        )[0].float()
+        if guidance is None:
+            return predicted
+        negative, positive = predicted.chunk(2)
+        return guide(positive, negative, guidance)
+
+
+def _rows(values: Tensor, like: Tensor) -> Tensor:
+    """`values` (1 or B, …) on the device and in the format of `like` (B, …), one row per sample."""
+    if len(values) not in (1, len(like)):
+        raise SamplingError(f"{len(values)} conditions for {len(like)} samples: give one, or one per sample")
+    return values.to(like.device, like.dtype).expand(len(like), *values.shape[1:])
+
+
+def _check(
+    latents: Tensor,
+    mask: Tensor,
+    masked_image_latents: Tensor,
+    negative: PromptEmbedding | None,
+    generators: Sequence[Generator],
+    steps: int,
+    start: int,
+    end: int,
+    guidance: Guidance,
+) -> None:
+    if len(generators) != len(latents):
+        raise SamplingError(f"{len(generators)} generators for {len(latents)} samples: give one per sample")
+    if not 0 <= start < end <= steps:
+        raise SamplingError(
+            f"steps [{start}, {end}) are no part of {steps} steps: use 0 ≤ start < end ≤ steps"
+        )
+    if mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[-2:] != latents.shape[-2:]:
+        raise SamplingError(
+            f"latent mask {tuple(mask.shape)} does not fit latents {tuple(latents.shape)}: give (B, 1, h, w)"
+        )
+    if masked_image_latents.shape[1:] != latents.shape[1:]:
+        raise SamplingError(
+            f"masked-image latents {tuple(masked_image_latents.shape)} do not fit "
+            f"latents {tuple(latents.shape)}: encode the picture at the same size"
+        )
+    if negative is None and any(guidance.active(step, steps) for step in range(start, end)):
+        raise SamplingError(
+            f"guidance scale {guidance.scale} needs a negative prompt: give one, or use scale 1"
+        )
