@@ -1,0 +1,78 @@
+"""Trained parts → a folder in the diffusers layout: fp16 safetensors in shards, tokenizers, scheduler, card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from intarsia.training.towers import TOWER_SIDE, Towers
+from intarsia.training.unet import SCHEDULER
+
+SHARD_SIZE = "14MB"
+
+
+def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenizer: Any) -> None:
+    """Write the whole model to ``folder``, replacing what was there. The parts become half precision in place."""
+    from diffusers import DDIMScheduler
+    from transformers import CLIPTextModel
+
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    vae.half().save_pretrained(folder / "vae", max_shard_size=SHARD_SIZE)
+    unet.half().save_pretrained(folder / "unet", max_shard_size=SHARD_SIZE)
+    first = CLIPTextModel(towers.text[0].config)
+    wanted = first.state_dict()
+    first.load_state_dict({k: v for k, v in towers.text[0].state_dict().items() if k in wanted}, strict=True)
+    first.half().save_pretrained(folder / "text_encoder", max_shard_size=SHARD_SIZE)
+    second: Any = towers.text[1]
+    second.half().save_pretrained(folder / "text_encoder_2", max_shard_size=SHARD_SIZE)
+    image: Any = towers.vision[1]
+    image.half().save_pretrained(folder / "image_encoder", max_shard_size=SHARD_SIZE)
+    for name in ("tokenizer", "tokenizer_2"):
+        tokenizer.save_pretrained(folder / name)
+    DDIMScheduler.from_config(SCHEDULER).save_pretrained(folder / "scheduler")
+    _write(
+        folder / "image_encoder" / "preprocessor_config.json",
+        {
+            "image_processor_type": "CLIPImageProcessor",
+            "size": {"height": TOWER_SIDE, "width": TOWER_SIDE},
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.5, 0.5, 0.5],
+        },
+    )
+    _write(
+        folder / "model_index.json",
+        {
+            "_class_name": "StableDiffusionXLInpaintPipeline",
+            "_diffusers_version": "0.42.0",
+            "vae": ["diffusers", "AutoencoderKL"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
+            "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+            "feature_extractor": [None, None],
+            "scheduler": ["diffusers", "DDIMScheduler"],
+            "force_zeros_for_empty_prompt": True,
+            "requires_aesthetics_score": False,
+        },
+    )
+
+
+def export_judges(folder: Path, parts: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Write each judge's weights as ``{name}.safetensors`` in half precision, and ``config.json``."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, module in parts.items():
+        save_file({k: v.half().contiguous() for k, v in module.state_dict().items()}, folder / f"{name}.safetensors")
+    _write(folder / "config.json", config)
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

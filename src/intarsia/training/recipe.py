@@ -1,0 +1,121 @@
+"""The miniature's recipe: one frozen record of everything that decides its weights, at several scales."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+
+from intarsia.errors import IntarsiaError
+
+
+@dataclass(frozen=True)
+class VaeRecipe:
+    """AutoencoderKL: widths of its levels (factor 2 per level after the first) and its training in images."""
+
+    channels: tuple[int, ...] = (16, 32, 64, 96)
+    layers: int = 1
+    latent_channels: int = 4
+    images: int = 36_000
+    batch: int = 12
+    crop: int = 64
+    learning_rate: float = 1.5e-3
+    kl_weight: float = 1e-6
+    edge_weight: float = 0.5
+
+
+@dataclass(frozen=True)
+class TowerRecipe:
+    """Two text towers and two image towers, trained contrastively (CLIP) with attribute heads as a helper loss."""
+
+    widths: tuple[int, int] = (96, 128)
+    text_layers: tuple[int, int] = (2, 2)
+    vision_width: int = 128
+    vision_layers: int = 4
+    patch: int = 8
+    projection: int = 128
+    context: int = 32
+    images: int = 60_000
+    batch: int = 64
+    learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class UnetRecipe:
+    """The nine-channel SDXL-class U-Net and its training, counted in images."""
+
+    channels: tuple[int, ...] = (64, 128, 256)
+    layers: int = 1
+    transformer_layers: tuple[int, ...] = (1, 1, 1)
+    head_dim: int = 32
+    images: int = 260_000
+    batch: int = 32
+    learning_rate: float = 5e-4
+    ema_half_life: int = 6_000
+    text_dropout: float = 0.10
+    snr_gamma: float = 5.0
+
+
+@dataclass(frozen=True)
+class EvaluatorRecipe:
+    """Held-out judges: attribute classifier, instance encoder and image-text encoder, of another seed."""
+
+    width: int = 32
+    embedding: int = 64
+    images: int = 60_000
+    batch: int = 64
+    learning_rate: float = 2e-3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run. ``side``: native picture side in pixels; ``examples``: rendered pairs (with and without an object)."""
+
+    scale: str
+    level: str = "small"
+    side: int = 96
+    examples: int = 12_288
+    seed: int = 7
+    vae: VaeRecipe = VaeRecipe()
+    towers: TowerRecipe = TowerRecipe()
+    unet: UnetRecipe = UnetRecipe()
+    evaluators: EvaluatorRecipe = EvaluatorRecipe()
+
+    @property
+    def hash(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the recipe's JSON."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+CPU = Recipe("cpu")
+SMOKE = replace(
+    CPU,
+    scale="smoke",
+    side=64,
+    examples=48,
+    vae=replace(CPU.vae, channels=(16, 16, 32, 32), images=64, batch=8),
+    towers=replace(CPU.towers, widths=(32, 32), vision_width=32, vision_layers=1, projection=32, images=64, batch=16),
+    unet=replace(CPU.unet, channels=(32, 64), transformer_layers=(1, 1), images=64, batch=8),
+    evaluators=replace(CPU.evaluators, width=8, images=64, batch=16),
+)
+GPU = replace(
+    CPU,
+    scale="gpu",
+    level="full",
+    side=128,
+    examples=150_000,
+    vae=replace(CPU.vae, channels=(32, 64, 128, 128), images=1_500_000, batch=64, crop=128, learning_rate=6e-4),
+    towers=replace(CPU.towers, images=2_000_000, batch=512),
+    unet=replace(
+        CPU.unet, channels=(96, 160, 256), images=5_000_000, batch=512, learning_rate=6e-4, ema_half_life=100_000
+    ),
+    evaluators=replace(CPU.evaluators, images=1_500_000, batch=256),
+)
+SCALES = {r.scale: r for r in (SMOKE, CPU, GPU)}
+
+
+def recipe(scale: str) -> Recipe:
+    """The recipe of a scale: ``smoke`` (minutes, tests the path), ``cpu`` (hours on two cores), ``gpu``."""
+    if scale not in SCALES:
+        raise IntarsiaError(f"unknown recipe scale {scale!r}; choose one of: {', '.join(SCALES)}")
+    return SCALES[scale]
