@@ -83,7 +83,7 @@ def test_any_size(size: tuple[int, int]) -> None:
     rendering = render([sample_scene(1, FULL)], size)
     assert rendering.images.shape == (1, 3, *size)
     assert torch.isfinite(rendering.images).all()
-    assert 0 <= float(rendering.images.min()) and float(rendering.images.max()) <= 1
+    assert float(rendering.images.min()) >= 0 and float(rendering.images.max()) <= 1
 
 
 def test_zero_size_is_refused() -> None:

@@ -56,7 +56,11 @@ def test_merges_end_when_words_are_whole() -> None:
     assert learn_merges(["ab", "abc"]) == [("a", "b</w>"), ("a", "b"), ("ab", "c</w>")]
 
 
-@given(shape=st.sampled_from(SHAPES), seed=st.integers(0, 500), box=st.tuples(*[st.integers(0, 20)] * 2, *[st.integers(3, 20)] * 2))
+@given(
+    shape=st.sampled_from(SHAPES),
+    seed=st.integers(0, 500),
+    box=st.tuples(*[st.integers(0, 20)] * 2, *[st.integers(3, 20)] * 2),
+)
 @settings(max_examples=60, deadline=None)
 def test_masks_cover_the_object(shape: str, seed: int, box: tuple[int, int, int, int]) -> None:
     x, y, w, h = box

@@ -63,7 +63,9 @@ def paraphrase(attributes: Mapping[str, str], draw: random.Random, identity: flo
     if "accessory_colour" in attributes:
         if draw.random() < 0.93:
             worn = f"{attributes['accessory_colour']} {draw.choice(ACCESSORIES[attributes['accessory']])}"
-            body += draw.choice((f" wearing a {worn}", f" with a {worn}", f" and a {worn}", f", wearing a {worn}"))
+            body += draw.choice(
+                (f" wearing a {worn}", f" with a {worn}", f" and a {worn}", f", wearing a {worn}")
+            )
     elif draw.random() < 0.08:
         body += " without accessories"
     return f"{draw.choice(_OPENINGS)} {body}"
@@ -78,7 +80,17 @@ def background_caption(table: str, draw: random.Random | None = None) -> str:
 
 def vocabulary_words() -> list[str]:
     """Every word that captions, namers and prompts of this world use; the tokenizer gives each a token of its own."""
-    text = [*COLOURS, *CLASSES, *MATERIALS, *PATTERNS, *ACCESSORIES, *TABLES, *_OPENINGS, *_EMPTY, IDENTITY_TOKEN]
+    text = [
+        *COLOURS,
+        *CLASSES,
+        *MATERIALS,
+        *PATTERNS,
+        *ACCESSORIES,
+        *TABLES,
+        *_OPENINGS,
+        *_EMPTY,
+        IDENTITY_TOKEN,
+    ]
     for table in (CLASSES, PATTERNS, MATERIALS, ACCESSORIES, TABLES):
         for synonyms in table.values():
             text += synonyms

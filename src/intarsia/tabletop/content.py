@@ -58,7 +58,12 @@ class Subject:
     @property
     def attributes(self) -> dict[str, str]:
         """The named attributes that a picture of it shows."""
-        named = {"class": self.name, "colour": self.colour, "material": self.material, "pattern": self.pattern}
+        named = {
+            "class": self.name,
+            "colour": self.colour,
+            "material": self.material,
+            "pattern": self.pattern,
+        }
         if self.pattern != "plain":
             named["second_colour"] = self.second_colour
         named["accessory"] = self.accessory
@@ -78,7 +83,8 @@ class Subject:
         mark = draw.choice([c for c in COLOURS if c not in (colour, second)])
         count = draw.choice((1, 2, 2))
         marks = tuple(
-            (draw.uniform(-math.pi, math.pi), draw.uniform(0.25, 0.75), draw.uniform(0.08, 0.14)) for _ in range(count)
+            (draw.uniform(-math.pi, math.pi), draw.uniform(0.25, 0.75), draw.uniform(0.08, 0.14))
+            for _ in range(count)
         )
         return Subject(
             seed, name, colour, draw.choice(world.materials), pattern, second, accessory, worn,
@@ -153,7 +159,11 @@ def _stage(draw: random.Random, world: Level, seed: int) -> Scene:
 
 
 def sample_scene(
-    seed: int, world: Level, subjects: tuple[Subject, ...] = (), objects: int | None = None, split: str = "train"
+    seed: int,
+    world: Level,
+    subjects: tuple[Subject, ...] = (),
+    objects: int | None = None,
+    split: str = "train",
 ) -> Scene:
     """A scene of one seed: given subjects first, then drawn ones of the split until there are ``objects`` (1-3)."""
     draw = random.Random(f"scene-{split}-{seed}")
@@ -164,7 +174,9 @@ def sample_scene(
         if len(places) == wanted:
             break
         x, z, scale = draw.uniform(-1.0, 1.0), draw.uniform(-0.8, 0.6), draw.uniform(0.55, 0.85)
-        if abs(x) < 1.0 - 0.35 * max(z, 0) and all(math.hypot(x - px, (z - pz) * 0.8) > 0.62 * (scale + ps) for px, pz, ps in places):
+        if abs(x) < 1.0 - 0.35 * max(z, 0) and all(
+            math.hypot(x - px, (z - pz) * 0.8) > 0.62 * (scale + ps) for px, pz, ps in places
+        ):
             places.append((x, z, scale))
     chosen = list(subjects)
     while len(chosen) < len(places):
@@ -172,7 +184,13 @@ def sample_scene(
     return replace(
         scene,
         placements=tuple(
-            Placement(s, x, z, draw.uniform(-math.pi, math.pi) if s.name == "ball" else draw.uniform(-1.1, 1.1), size)
+            Placement(
+                s,
+                x,
+                z,
+                draw.uniform(-math.pi, math.pi) if s.name == "ball" else draw.uniform(-1.1, 1.1),
+                size,
+            )
             for s, (x, z, size) in zip(chosen, places, strict=False)
         ),
     )
@@ -185,6 +203,8 @@ def photo_scenes(subject: Subject, world: Level, count: int, seed: int = 0) -> l
         draw = random.Random(f"photo-{subject.seed}-{seed}-{index}")
         stage = _stage(draw, world, seed)
         yaw = (index + draw.uniform(0.1, 0.9)) / count * 2.2 - 1.1
-        place = Placement(subject, draw.uniform(-0.3, 0.3), draw.uniform(-0.3, 0.5), yaw, draw.uniform(0.75, 0.9))
+        place = Placement(
+            subject, draw.uniform(-0.3, 0.3), draw.uniform(-0.3, 0.5), yaw, draw.uniform(0.75, 0.9)
+        )
         scenes.append(replace(stage, placements=(place,)))
     return scenes

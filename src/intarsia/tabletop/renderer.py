@@ -73,7 +73,10 @@ def trace(packed: Packed, picture: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor
     glass_point = origin[glass_ray] + ray[glass_ray] * t_glass[:, None]
     glass_normal = normals(packed, glass_object, glass_point)
     shadow, open_sky = light_reaching(
-        packed, torch.cat([picture, picture[glass_ray]]), torch.cat([point, glass_point]), torch.cat([normal, glass_normal])
+        packed,
+        torch.cat([picture, picture[glass_ray]]),
+        torch.cat([point, glass_point]),
+        torch.cat([normal, glass_normal]),
     )
     n = len(ray)
     colour = shade_ground(packed, picture, point, normal, is_table, shadow[:n], open_sky[:n])
@@ -108,7 +111,9 @@ def render(
     """
     height, width = size
     if height < 1 or width < 1:
-        raise IntarsiaError(f"cannot render a picture of {height}x{width} pixels; both sides must be at least 1")
+        raise IntarsiaError(
+            f"cannot render a picture of {height}x{width} pixels; both sides must be at least 1"
+        )
     rectangles = [FULL] * len(scenes) if rectangles is None else list(rectangles)
     packed = pack(scenes, device)
     aspect = width / height

@@ -19,12 +19,18 @@ def table_albedo(packed: Packed, picture: Tensor, point: Tensor) -> Tensor:
     colour = packed.table_colour[picture]
     kind = packed.table[picture]
     x, z = point[:, 0], point[:, 2]
-    grain = torch.sin(x * 2.0 + torch.sin(z * 32) * 1.0) * 0.5 + torch.sin(z * 43 + torch.sin(x * 1.6) * 2) * 0.5
+    grain = (
+        torch.sin(x * 2.0 + torch.sin(z * 32) * 1.0) * 0.5 + torch.sin(z * 43 + torch.sin(x * 1.6) * 2) * 0.5
+    )
     plank = torch.remainder((z * 1.6).floor() * 0.37, 1.0) - 0.5
     wood = colour * (1 + 0.07 * grain + 0.16 * plank)[:, None]
     check = (_soft(torch.sin(x * 7), 24) * 0.5 + _soft(torch.sin(z * 7), 24) * 0.5)[:, None]
     cloth = colour * (1 - check) + 0.92 * check
-    vein = torch.sin(x * 3 + 2 * torch.sin(z * 2.3) + torch.sin(x * 5.1 + z * 3.7)).abs().clamp_max(0.25)[:, None]
+    vein = (
+        torch.sin(x * 3 + 2 * torch.sin(z * 2.3) + torch.sin(x * 5.1 + z * 3.7))
+        .abs()
+        .clamp_max(0.25)[:, None]
+    )
     marble = 0.80 * (0.6 + 1.6 * vein) * (0.6 + 0.4 * colour / colour.mean(1, keepdim=True))
     out = torch.where((kind == TABLE_NAMES.index("wood"))[:, None], wood, colour)
     out = torch.where((kind == TABLE_NAMES.index("cloth"))[:, None], cloth, out)
@@ -92,7 +98,13 @@ def surface(packed: Packed, objects: Tensor, point: Tensor) -> tuple[Tensor, Ten
 
 
 def shade_ground(
-    packed: Packed, picture: Tensor, point: Tensor, normal: Tensor, is_table: Tensor, shadow: Tensor, open_sky: Tensor
+    packed: Packed,
+    picture: Tensor,
+    point: Tensor,
+    normal: Tensor,
+    is_table: Tensor,
+    shadow: Tensor,
+    open_sky: Tensor,
 ) -> Tensor:
     """Linear radiance (N, 3) of table and wall points."""
     wall = packed.wall_colour[picture] * (1 - 0.08 * (point[:, 1:2] - 0.8).abs())

@@ -29,7 +29,9 @@ def _smooth_union(a: Tensor, b: Tensor, k: float) -> Tensor:
     return b + (a - b) * h - k * h * (1 - h)
 
 
-def _ellipsoid(x: Tensor, y: Tensor, z: Tensor, rx: Tensor | float, ry: Tensor | float, rz: Tensor | float) -> Tensor:
+def _ellipsoid(
+    x: Tensor, y: Tensor, z: Tensor, rx: Tensor | float, ry: Tensor | float, rz: Tensor | float
+) -> Tensor:
     ax, ay, az = x / rx, y / ry, z / rz
     k0 = _length3(ax, ay, az)
     k1 = _length3(ax / rx, ay / ry, az / rz)
@@ -42,14 +44,28 @@ def _cylinder(r: Tensor, y: Tensor, radius: Tensor | float, half: Tensor | float
     return torch.maximum(dr, dy).clamp_max(0) + _length2(dr.clamp_min(0), dy.clamp_min(0)) - rounding
 
 
-def _box(x: Tensor, y: Tensor, z: Tensor, bx: Tensor | float, by: Tensor | float, bz: Tensor | float, rounding: float) -> Tensor:
+def _box(
+    x: Tensor,
+    y: Tensor,
+    z: Tensor,
+    bx: Tensor | float,
+    by: Tensor | float,
+    bz: Tensor | float,
+    rounding: float,
+) -> Tensor:
     qx, qy, qz = x.abs() - bx + rounding, y.abs() - by + rounding, z.abs() - bz + rounding
     inside = torch.maximum(torch.maximum(qx, qy), qz).clamp_max(0)
     return inside + _length3(qx.clamp_min(0), qy.clamp_min(0), qz.clamp_min(0)) - rounding
 
 
 def _capsule(
-    x: Tensor, y: Tensor, z: Tensor, a: tuple[float, float, float], b: tuple[float, float, float], r1: float, r2: float
+    x: Tensor,
+    y: Tensor,
+    z: Tensor,
+    a: tuple[float, float, float],
+    b: tuple[float, float, float],
+    r1: float,
+    r2: float,
 ) -> Tensor:
     bx, by, bz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
     px, py, pz = x - a[0], y - a[1], z - a[2]
@@ -89,7 +105,9 @@ def robot(x: Tensor, y: Tensor, z: Tensor, k: Proportions) -> tuple[Tensor, Tens
     ax = x.abs()
     leg = _box(ax - 0.14, y - 0.10, z, 0.10, 0.12, 0.11, 0.03)
     arm = _capsule(ax - width + 0.28, y, z, (0.35, 0.58, 0.0), (0.42, 0.28, 0.06), 0.065, 0.065)
-    antenna = torch.minimum(_length3(x, y - 1.10, z) - 0.05, _cylinder(_length2(x, z), y - 1.03, 0.022, 0.05, 0.01))
+    antenna = torch.minimum(
+        _length3(x, y - 1.10, z) - 0.05, _cylinder(_length2(x, z), y - 1.03, 0.022, 0.05, 0.01)
+    )
     eye = _length3(ax - 0.09 - 0.02 * k[2], y - 0.87, z - 0.16) - 0.05
     limbs = torch.minimum(torch.minimum(leg, arm), antenna)
     return torch.minimum(torch.minimum(body, head), limbs), eye
@@ -107,7 +125,9 @@ def rocket(x: Tensor, y: Tensor, z: Tensor, k: Proportions) -> tuple[Tensor, Ten
     wide = 0.25 * (1 + 0.12 * k[0])
     body = torch.maximum(_ellipsoid(x, y - 0.60, z, wide, 0.52, wide), 0.16 - y)
     span = 0.42 * (1 + 0.1 * k[1])
-    fins = torch.minimum(_box(x, y - 0.22, z, span, 0.17, 0.04, 0.02), _box(x, y - 0.22, z, 0.04, 0.17, span, 0.02))
+    fins = torch.minimum(
+        _box(x, y - 0.22, z, span, 0.17, 0.04, 0.02), _box(x, y - 0.22, z, 0.04, 0.17, span, 0.02)
+    )
     porthole = _length3(x - 0.10, y - 0.74 - 0.05 * k[2], z - 0.19) - 0.08
     return _smooth_union(body, fins, 0.03), porthole
 
@@ -171,7 +191,11 @@ def bow(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
 
 Corner = tuple[float, float, float]
 
-ACCESSORY_DISTANCES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"hat": hat, "scarf": scarf, "bow": bow}
+ACCESSORY_DISTANCES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "hat": hat,
+    "scarf": scarf,
+    "bow": bow,
+}
 _ACCESSORY_BOXES: dict[str, tuple[Corner, Corner]] = {
     "hat": ((-0.40, -0.03, -0.40), (0.40, 0.42, 0.40)),
     "scarf": ((-0.39, -0.35, -0.39), (0.39, 0.11, 0.39)),
@@ -197,17 +221,27 @@ class Shape:
 
 SHAPES: dict[str, Shape] = {
     "mug": Shape(mug, (0.0, 0.86, 0.90), (0.0, 0.42, 1.36), (-0.45, -0.02, -0.45), (0.77, 0.97, 0.45)),
-    "duck": Shape(duck, (0.20, 0.90, 0.66), (0.16, 0.53, 0.92), (-0.59, -0.02, -0.40), (0.64, 1.00, 0.40), "beak"),
-    "robot": Shape(robot, (0.0, 0.97, 0.70), (0.0, 0.67, 0.88), (-0.57, -0.04, -0.24), (0.57, 1.17, 0.26), "dark"),
+    "duck": Shape(
+        duck, (0.20, 0.90, 0.66), (0.16, 0.53, 0.92), (-0.59, -0.02, -0.40), (0.64, 1.00, 0.40), "beak"
+    ),
+    "robot": Shape(
+        robot, (0.0, 0.97, 0.70), (0.0, 0.67, 0.88), (-0.57, -0.04, -0.24), (0.57, 1.17, 0.26), "dark"
+    ),
     "mushroom": Shape(
         mushroom, (0.0, 0.82, 0.80), (0.0, 0.30, 0.74), (-0.54, -0.12, -0.54), (0.54, 0.92, 0.54), "cream"
     ),
-    "rocket": Shape(rocket, (0.0, 1.04, 0.62), (0.0, 0.62, 0.98), (-0.49, 0.02, -0.49), (0.49, 1.14, 0.49), "glass"),
+    "rocket": Shape(
+        rocket, (0.0, 1.04, 0.62), (0.0, 0.62, 0.98), (-0.49, 0.02, -0.49), (0.49, 1.14, 0.49), "glass"
+    ),
     "teapot": Shape(teapot, (0.0, 0.88, 0.66), (0.0, 0.66, 1.06), (-0.78, -0.02, -0.54), (0.84, 0.97, 0.54)),
     "vase": Shape(vase, (0.0, 0.93, 0.70), (0.0, 0.80, 0.80), (-0.45, -0.02, -0.45), (0.45, 0.97, 0.45)),
     "ball": Shape(ball, (0.0, 0.79, 0.80), (0.0, 0.42, 1.55), (-0.47, -0.02, -0.47), (0.47, 0.89, 0.47)),
-    "car": Shape(car, (-0.06, 0.66, 0.66), (0.0, 0.45, 1.25), (-0.64, -0.02, -0.33), (0.64, 0.73, 0.33), "dark"),
-    "tree": Shape(tree, (0.0, 0.98, 0.55), (0.0, 0.50, 1.05), (-0.52, -0.04, -0.52), (0.52, 1.07, 0.52), "bark"),
+    "car": Shape(
+        car, (-0.06, 0.66, 0.66), (0.0, 0.45, 1.25), (-0.64, -0.02, -0.33), (0.64, 0.73, 0.33), "dark"
+    ),
+    "tree": Shape(
+        tree, (0.0, 0.98, 0.55), (0.0, 0.50, 1.05), (-0.52, -0.04, -0.52), (0.52, 1.07, 0.52), "bark"
+    ),
 }
 
 

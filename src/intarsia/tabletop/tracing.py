@@ -85,7 +85,9 @@ def _pairs(packed: Packed, picture: Tensor, origin: Tensor, ray: Tensor, margin:
     return torch.cat(rays), torch.cat(objects), torch.cat(entries), torch.cat(exits)
 
 
-def first_hits(packed: Packed, picture: Tensor, origin: Tensor, ray: Tensor, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def first_hits(
+    packed: Packed, picture: Tensor, origin: Tensor, ray: Tensor, limit: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """All places nearer than ``limit`` (N,) where rays meet objects: ray rows, object rows, distances."""
     rows, objects, entry, exit_ = _pairs(packed, picture, origin, ray, 0.0)
     exit_ = torch.minimum(exit_, limit[rows])
@@ -101,7 +103,9 @@ def first_hits(packed: Packed, picture: Tensor, origin: Tensor, ray: Tensor, lim
         local = Local.of(packed, objects[mine])
         here, end = entry[mine], exit_[mine]
         for step in range(_STEPS):
-            gap = distance(name, accessory, *local.coordinates(ox + dx * here, oy + dy * here, oz + dz * here), local.k)
+            gap = distance(
+                name, accessory, *local.coordinates(ox + dx * here, oy + dy * here, oz + dz * here), local.k
+            )
             gap = gap * local.scale
             here = torch.where(gap > HIT, here + gap * 0.92, here)
             if step % 4 == 3 or step == _STEPS - 1:
@@ -155,7 +159,9 @@ def light_reaching(packed: Packed, picture: Tensor, point: Tensor, normal: Tenso
         t, end = entry[mine].clamp_min(0.02), exit_[mine]
         result = torch.ones_like(t)
         for step in range(_SHADOW_STEPS):
-            gap = distance(name, accessory, *local.coordinates(ox + dx * t, oy + dy * t, oz + dz * t), local.k)
+            gap = distance(
+                name, accessory, *local.coordinates(ox + dx * t, oy + dy * t, oz + dz * t), local.k
+            )
             gap = gap * local.scale
             result = torch.minimum(result, 9 * gap / t)
             t = t + gap.clamp(0.035, 0.30)
@@ -193,7 +199,9 @@ def light_reaching(packed: Packed, picture: Tensor, point: Tensor, normal: Tenso
             nx, ny, nz = normal[there[mine]].unbind(1)
             near = torch.zeros_like(x)
             for h, weight in _OCCLUSION:
-                gap = distance(name, accessory, *local.coordinates(x + nx * h, y + ny * h, z + nz * h), local.k)
+                gap = distance(
+                    name, accessory, *local.coordinates(x + nx * h, y + ny * h, z + nz * h), local.k
+                )
                 near = near + (h - gap * local.scale).clamp_min(0) * weight
             open_sky[there[mine]] -= near
     return shadow, open_sky.clamp(0.25, 1)

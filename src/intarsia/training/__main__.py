@@ -14,15 +14,25 @@ def main() -> None:
         prog="python -m intarsia.training",
         description="Train the miniature stage by stage. The same command continues a run that was stopped.",
     )
-    parser.add_argument("--scale", choices=list(SCALES), default="cpu", help="smoke: minutes; cpu: hours on two cores; gpu")
+    parser.add_argument(
+        "--scale", choices=list(SCALES), default="cpu", help="smoke: minutes; cpu: hours on two cores; gpu"
+    )
     parser.add_argument("--run", type=Path, default=None, help="folder of the run (default: runs/SCALE)")
-    parser.add_argument("--stage", default="all", help="examples, vae, towers, judges, latents, unet, export, or all")
+    parser.add_argument(
+        "--stage", default="all", help="examples, vae, towers, judges, latents, unet, export, or all"
+    )
     parser.add_argument("--minutes", type=float, default=None, help="stop (resumably) after so many minutes")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16, where the machine is faster with it")
+    parser.add_argument(
+        "--bf16", action="store_true", help="autocast to bfloat16, where the machine is faster with it"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--weights", type=Path, default=None, help="where export writes (default: RUN/weights)")
-    parser.add_argument("--unfinished", action="store_true", help="export the U-Net's running average before it is finished")
+    parser.add_argument(
+        "--weights", type=Path, default=None, help="where export writes (default: RUN/weights)"
+    )
+    parser.add_argument(
+        "--unfinished", action="store_true", help="export the U-Net's running average before it is finished"
+    )
     arguments = parser.parse_args()
 
     import torch
@@ -32,7 +42,13 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     chosen = recipe(arguments.scale)
     folder = arguments.run or Path("runs") / chosen.scale
-    run = Run(chosen, folder, device=arguments.device, minutes=arguments.minutes, say=lambda line: print(line, flush=True))
+    run = Run(
+        chosen,
+        folder,
+        device=arguments.device,
+        minutes=arguments.minutes,
+        say=lambda line: print(line, flush=True),
+    )
     stage = arguments.stage
     if stage in ("examples", "all"):
         run.examples("train")

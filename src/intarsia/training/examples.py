@@ -6,7 +6,7 @@ import json
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from intarsia.tabletop import (
     FULL,
@@ -65,7 +66,9 @@ def render_shard(examples: list[Example], side: int, device: str = "cpu") -> dic
     a, b = ((r.images.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy() for r in (present, absent))
     silhouette = present.visible(0).cpu().numpy()
     differs = (np.abs(a.astype(np.int16) - b.astype(np.int16)) > _SHADOW_STEP).any(3)
-    meta = [{"attributes": e.subject.attributes, "seed": e.subject.seed, "table": e.scene.table} for e in examples]
+    meta = [
+        {"attributes": e.subject.attributes, "seed": e.subject.seed, "table": e.scene.table} for e in examples
+    ]
     return {
         "present": a,
         "absent": b,
@@ -80,7 +83,9 @@ def _write_shard(task: tuple[Path, int, int, str, int, int, str, str]) -> Path:
     if not path.exists():
         torch.set_num_threads(1)
         world = level(level_name)
-        arrays = render_shard([draw_example(i, world, seed, split) for i in range(start, start + count)], side, device)
+        arrays = render_shard(
+            [draw_example(i, world, seed, split) for i in range(start, start + count)], side, device
+        )
         part = path.with_suffix(".part")
         with part.open("wb") as file:
             np.savez(file, **arrays)
@@ -94,7 +99,7 @@ def render_examples(
     """Render ``count`` examples in shards under ``folder``; shards that are there already are kept (resume)."""
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [
-        (folder / f"{split}-{n:05d}.npz", start, min(SHARD, count - start), recipe.level, recipe.seed, recipe.side, split, device)
+        (folder / f"{split}-{n:05d}.npz", start, min(SHARD, count - start), recipe.level, recipe.seed, recipe.render_side, split, device)
         for n, start in enumerate(range(0, count, SHARD))
     ]  # fmt: skip
     if workers <= 1 or device != "cpu":
@@ -122,7 +127,10 @@ class ExampleSet:
         shards = [dict(np.load(p, allow_pickle=False)) for p in paths]
         meta = [json.loads(m) for s in shards for m in s["meta"]]
         return ExampleSet(
-            *(np.concatenate([s[key] for s in shards]) for key in ("present", "absent", "silhouette", "full")),
+            *(
+                np.concatenate([s[key] for s in shards])
+                for key in ("present", "absent", "silhouette", "full")
+            ),
             [m["attributes"] for m in meta],
             [m["seed"] for m in meta],
             [m["table"] for m in meta],
@@ -130,3 +138,31 @@ class ExampleSet:
 
     def __len__(self) -> int:
         return len(self.present)
+
+    def resized(self, side: int) -> ExampleSet:
+        """The same examples at another side: pictures bicubic with antialiasing, masks by majority."""
+        if self.present.shape[1] == side:
+            return self
+
+        def pictures(a: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+            parts = []
+            for start in range(0, len(a), 256):
+                x = torch.from_numpy(
+                    np.ascontiguousarray(a[start : start + 256].transpose(0, 3, 1, 2))
+                ).float()
+                y = functional.interpolate(x, size=(side, side), mode="bicubic", antialias=True)
+                parts.append(y.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
+            return np.concatenate(parts)
+
+        def masks(a: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+            x = torch.from_numpy(a)[:, None].float()
+            y = functional.interpolate(x, size=(side, side), mode="bilinear", antialias=True)[:, 0] > 0.5
+            return y.numpy()
+
+        return replace(
+            self,
+            present=pictures(self.present),
+            absent=pictures(self.absent),
+            silhouette=masks(self.silhouette),
+            full=masks(self.full),
+        )

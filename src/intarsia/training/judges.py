@@ -113,7 +113,9 @@ def train_attribute_judge(
         x = _softened(object_crops(examples, rows, generator, margin=MARGIN), generator)
         return judge.loss(x, attribute_targets([examples.attributes[r] for r in rows], world))
 
-    config = LoopConfig("judge-attributes", e.images, e.batch, e.learning_rate, recipe.seed + SEED_OFFSET, minutes=minutes)
+    config = LoopConfig(
+        "judge-attributes", e.images, e.batch, e.learning_rate, recipe.seed + SEED_OFFSET, minutes=minutes
+    )
     return judge if train(judge, loss, config, folder, report) else None
 
 
@@ -129,11 +131,15 @@ def train_instance_judge(
 
     def loss(step: int, generator: Generator) -> Tensor:
         chosen = torch.randint(pairs, (e.batch // 2,), generator=generator).unique()
-        x = object_crops(examples, (2 * chosen).tolist() + (2 * chosen + 1).tolist(), generator, margin=MARGIN, flip=False)
+        x = object_crops(
+            examples, (2 * chosen).tolist() + (2 * chosen + 1).tolist(), generator, margin=MARGIN, flip=False
+        )
         a, b = _softened(x, generator).chunk(2)
         return judge.loss(a, b)
 
-    config = LoopConfig("judge-instances", e.images, e.batch, e.learning_rate, recipe.seed + SEED_OFFSET + 1, minutes=minutes)
+    config = LoopConfig(
+        "judge-instances", e.images, e.batch, e.learning_rate, recipe.seed + SEED_OFFSET + 1, minutes=minutes
+    )
     return judge if train(judge, loss, config, folder, report) else None
 
 
@@ -148,7 +154,9 @@ def attribute_accuracy(judge: AttributeJudge, examples: ExampleSet, world: Level
         wanted.append(attribute_targets([examples.attributes[r] for r in rows], world))
     p, w = torch.cat(predicted), torch.cat(wanted)
     return {
-        name: float((p[:, i] == w[:, i])[w[:, i] >= 0].float().mean()) for i, name in enumerate(names) if (w[:, i] >= 0).any()
+        name: float((p[:, i] == w[:, i])[w[:, i] >= 0].float().mean())
+        for i, name in enumerate(names)
+        if (w[:, i] >= 0).any()
     }
 
 
@@ -157,7 +165,10 @@ def instance_top1(judge: InstanceJudge, examples: ExampleSet, among: int = 50) -
     """How often one view finds the other view of the same subject among ``among`` subjects."""
     pairs = len(examples) // 2
     embedded = torch.cat(
-        [judge(object_crops(examples, list(range(s, min(s + 64, 2 * pairs))))) for s in range(0, 2 * pairs, 64)]
+        [
+            judge(object_crops(examples, list(range(s, min(s + 64, 2 * pairs)))))
+            for s in range(0, 2 * pairs, 64)
+        ]
     )
     a, b = embedded[0::2], embedded[1::2]
     right = 0

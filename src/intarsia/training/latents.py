@@ -44,7 +44,11 @@ class LatentCache:
 
 
 def _insertion(draw: random.Random, silhouette: Bools, fine: bool) -> Bools:
-    shape = draw.choices(("silhouette", "scribble"), (3, 2))[0] if fine else draw.choices(("box", "bulge"), (3, 2))[0]
+    shape = (
+        draw.choices(("silhouette", "scribble"), (3, 2))[0]
+        if fine
+        else draw.choices(("box", "bulge"), (3, 2))[0]
+    )
     return draw_mask(shape, silhouette, draw)
 
 
@@ -57,7 +61,12 @@ def _removal(draw: random.Random, silhouette: Bools, full: Bools) -> Bools:
 
 @torch.no_grad()
 def cache_latents(
-    vae: Any, examples: ExampleSet, seed: int, *, device: str = "cpu", report: Callable[[int, int], None] | None = None
+    vae: Any,
+    examples: ExampleSet,
+    seed: int,
+    *,
+    device: str = "cpu",
+    report: Callable[[int, int], None] | None = None,
 ) -> LatentCache:
     """Encode three samples an example: two insertions (a coarse and a fine mask) and one removal.
 
@@ -80,7 +89,12 @@ def cache_latents(
             present, absent = examples.present[row], examples.absent[row]
             silhouette, full = examples.silhouette[row], examples.full[row]
             if draw.random() < 0.5:
-                present, absent, silhouette, full = present[:, ::-1], absent[:, ::-1], silhouette[:, ::-1], full[:, ::-1]
+                present, absent, silhouette, full = (
+                    present[:, ::-1],
+                    absent[:, ::-1],
+                    silhouette[:, ::-1],
+                    full[:, ::-1],
+                )
             plans = [
                 (_insertion(draw, silhouette, False), False),
                 (_insertion(draw, silhouette, True), False),

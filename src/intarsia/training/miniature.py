@@ -43,7 +43,15 @@ VALIDATION = 512
 class Run:
     """One training run in one folder."""
 
-    def __init__(self, recipe: Recipe, folder: Path, *, device: str = "cpu", minutes: float | None = None, say: Say = print) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        minutes: float | None = None,
+        say: Say = print,
+    ) -> None:
         self.recipe, self.folder, self.device, self.say = recipe, folder, device, say
         self.deadline = None if minutes is None else time.monotonic() + minutes * 60
         self._examples: dict[str, ExampleSet] = {}
@@ -74,11 +82,20 @@ class Run:
             count = self.recipe.examples if split == "train" else min(VALIDATION, self.recipe.examples)
             paths = list(
                 render_examples(
-                    self.recipe, self.folder / "examples", count, split=split, device=self.device, workers=os.cpu_count() or 1
+                    self.recipe,
+                    self.folder / "examples",
+                    count,
+                    split=split,
+                    device=self.device,
+                    workers=os.cpu_count() or 1,
                 )
             )
             self._examples[split] = ExampleSet.load(paths)
         return self._examples[split]
+
+    def native(self, split: str = "train") -> ExampleSet:
+        """The examples at the side that the U-Net paints at."""
+        return self.examples(split).resized(self.recipe.side)
 
     def _finished(self, name: str, module: Any) -> bool:
         path = self.folder / f"{name}.final.pt"
@@ -96,12 +113,17 @@ class Run:
         vae: Any = build_vae(self.recipe)
         if not self._finished("vae", vae):
             vae = train_vae(
-                self.recipe, self.examples().present, self.folder, device=self.device, minutes=self.left(), report=self.report("vae")
+                self.recipe,
+                self.native().present,
+                self.folder,
+                device=self.device,
+                minutes=self.left(),
+                report=self.report("vae"),
             )
             if vae is None:
                 return None
             self._keep("vae", vae)
-            values = reconstruction_psnr(vae, self.examples("validation").present, self.device)
+            values = reconstruction_psnr(vae, self.native("validation").present, self.device)
             self.note(vae_psnr_validation=sum(values) / len(values))
         return vae
 
@@ -111,13 +133,25 @@ class Run:
         towers = Towers(self.recipe, tokenizer, world)
         if not self._finished(name, towers):
             trained = train_towers(
-                self.recipe, self.examples(), self.folder, name=name, seed_offset=offset, minutes=self.left(), report=self.report(name)
+                self.recipe,
+                self.examples(),
+                self.folder,
+                name=name,
+                seed_offset=offset,
+                minutes=self.left(),
+                report=self.report(name),
             )
             if trained is None:
                 return None
             towers = trained[0]
             self._keep(name, towers)
-            self.note(**{f"{name}_zero_shot": zero_shot_accuracy(towers, tokenizer, self.examples("validation"), world)})
+            self.note(
+                **{
+                    f"{name}_zero_shot": zero_shot_accuracy(
+                        towers, tokenizer, self.examples("validation"), world
+                    )
+                }
+            )
         return towers, tokenizer
 
     def towers(self) -> tuple[Towers, Any] | None:
@@ -128,7 +162,11 @@ class Run:
         attributes: AttributeJudge | None = AttributeJudge(e.width, world)
         if not self._finished("judge-attributes", attributes):
             attributes = train_attribute_judge(
-                self.recipe, self.examples(), self.folder, minutes=self.left(), report=self.report("judge-attributes")
+                self.recipe,
+                self.examples(),
+                self.folder,
+                minutes=self.left(),
+                report=self.report("judge-attributes"),
             )
             if attributes is None:
                 return None
@@ -137,7 +175,11 @@ class Run:
         instances: InstanceJudge | None = InstanceJudge(e.width, e.embedding)
         if not self._finished("judge-instances", instances):
             instances = train_instance_judge(
-                self.recipe, self.examples(), self.folder, minutes=self.left(), report=self.report("judge-instances")
+                self.recipe,
+                self.examples(),
+                self.folder,
+                minutes=self.left(),
+                report=self.report("judge-instances"),
             )
             if instances is None:
                 return None
@@ -162,7 +204,7 @@ class Run:
             if done % 1024 < 16 or done == total:
                 self.say(f"latents: {done}/{total} examples, {time.monotonic() - began:.0f} s")
 
-        cache = cache_latents(vae, self.examples(), self.recipe.seed, device=self.device, report=report)
+        cache = cache_latents(vae, self.native(), self.recipe.seed, device=self.device, report=report)
         cache.save(path)
         return cache
 
@@ -174,7 +216,14 @@ class Run:
                 return None
             bank = caption_bank(towers[0].eval(), towers[1], cache, self.examples(), self.recipe.seed)
             unet = train_unet(
-                self.recipe, cache, bank, self.folder, device=self.device, minutes=self.left(), bf16=bf16, report=self.report("unet")
+                self.recipe,
+                cache,
+                bank,
+                self.folder,
+                device=self.device,
+                minutes=self.left(),
+                bf16=bf16,
+                report=self.report("unet"),
             )
             if unet is None:
                 return None

@@ -13,12 +13,12 @@ from intarsia.errors import IntarsiaError
 class VaeRecipe:
     """AutoencoderKL: widths of its levels (factor 2 per level after the first) and its training in images."""
 
-    channels: tuple[int, ...] = (16, 32, 64, 96)
+    channels: tuple[int, ...] = (16, 32, 64)
     layers: int = 1
     latent_channels: int = 4
-    images: int = 36_000
-    batch: int = 12
-    crop: int = 64
+    images: int = 44_000
+    batch: int = 8
+    crop: int = 32
     learning_rate: float = 1.5e-3
     kl_weight: float = 1e-6
     edge_weight: float = 0.5
@@ -35,8 +35,8 @@ class TowerRecipe:
     patch: int = 8
     projection: int = 128
     context: int = 32
-    images: int = 60_000
-    batch: int = 64
+    images: int = 40_000
+    batch: int = 40
     learning_rate: float = 1e-3
 
 
@@ -48,12 +48,11 @@ class UnetRecipe:
     layers: int = 1
     transformer_layers: tuple[int, ...] = (1, 1, 1)
     head_dim: int = 32
-    images: int = 260_000
-    batch: int = 32
-    learning_rate: float = 5e-4
-    ema_half_life: int = 6_000
+    images: int = 130_000
+    batch: int = 24
+    learning_rate: float = 6e-4
+    ema_half_life: int = 4_000
     text_dropout: float = 0.10
-    snr_gamma: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -62,18 +61,23 @@ class EvaluatorRecipe:
 
     width: int = 32
     embedding: int = 64
-    images: int = 60_000
-    batch: int = 64
+    images: int = 48_000
+    batch: int = 48
     learning_rate: float = 2e-3
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run. ``side``: native picture side in pixels; ``examples``: rendered pairs (with and without an object)."""
+    """One run.
+
+    ``side``: native picture side in pixels; ``render_side``: what examples are rendered at (towers and judges look
+    closer than the U-Net paints); ``examples``: how many pairs of pictures with and without an object.
+    """
 
     scale: str
     level: str = "small"
-    side: int = 96
+    side: int = 64
+    render_side: int = 96
     examples: int = 12_288
     seed: int = 7
     vae: VaeRecipe = VaeRecipe()
@@ -91,10 +95,13 @@ CPU = Recipe("cpu")
 SMOKE = replace(
     CPU,
     scale="smoke",
-    side=64,
+    side=32,
+    render_side=48,
     examples=48,
-    vae=replace(CPU.vae, channels=(16, 16, 32, 32), images=64, batch=8),
-    towers=replace(CPU.towers, widths=(32, 32), vision_width=32, vision_layers=1, projection=32, images=64, batch=16),
+    vae=replace(CPU.vae, channels=(16, 16, 32), images=64, batch=8),
+    towers=replace(
+        CPU.towers, widths=(32, 32), vision_width=32, vision_layers=1, projection=32, images=64, batch=16
+    ),
     unet=replace(CPU.unet, channels=(32, 64), transformer_layers=(1, 1), images=64, batch=8),
     evaluators=replace(CPU.evaluators, width=8, images=64, batch=16),
 )
@@ -103,11 +110,19 @@ GPU = replace(
     scale="gpu",
     level="full",
     side=128,
+    render_side=128,
     examples=150_000,
-    vae=replace(CPU.vae, channels=(32, 64, 128, 128), images=1_500_000, batch=64, crop=128, learning_rate=6e-4),
+    vae=replace(
+        CPU.vae, channels=(32, 64, 128, 128), images=1_500_000, batch=64, crop=64, learning_rate=6e-4
+    ),
     towers=replace(CPU.towers, images=2_000_000, batch=512),
     unet=replace(
-        CPU.unet, channels=(96, 160, 256), images=5_000_000, batch=512, learning_rate=6e-4, ema_half_life=100_000
+        CPU.unet,
+        channels=(96, 160, 256),
+        images=5_000_000,
+        batch=512,
+        learning_rate=6e-4,
+        ema_half_life=100_000,
     ),
     evaluators=replace(CPU.evaluators, images=1_500_000, batch=256),
 )

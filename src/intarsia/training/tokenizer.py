@@ -5,6 +5,7 @@ Every byte is in the vocabulary, so any text can be encoded; each word of the wo
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,7 @@ def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
     while True:
         pairs: Counter[tuple[str, str]] = Counter()
         for parts in splits.values():
-            pairs.update(zip(parts, parts[1:], strict=False))
+            pairs.update(itertools.pairwise(parts))
         if not pairs:
             return merges
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
@@ -46,7 +47,13 @@ def build_tokenizer(words: Sequence[str], context: int) -> Any:
 
     alphabet = _byte_alphabet()
     merges = learn_merges(words)
-    tokens = [*alphabet, *(a + _SUFFIX for a in alphabet), *dict.fromkeys("".join(m) for m in merges), START, END]
+    tokens = [
+        *alphabet,
+        *(a + _SUFFIX for a in alphabet),
+        *dict.fromkeys("".join(m) for m in merges),
+        START,
+        END,
+    ]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(
         vocab=vocabulary,

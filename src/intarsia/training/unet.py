@@ -33,7 +33,7 @@ SCHEDULER = {
 
 
 def build_unet(recipe: Recipe) -> Any:
-    """An untrained ``UNet2DConditionModel`` with SDXL's ``text_time`` conditioning and attention at every level."""
+    """An untrained ``UNet2DConditionModel`` with SDXL's layout: ``text_time`` conditioning, no attention at the top."""
     from diffusers import UNet2DConditionModel
 
     u = recipe.unet
@@ -45,8 +45,8 @@ def build_unet(recipe: Recipe) -> Any:
         out_channels=latent,
         layers_per_block=u.layers,
         block_out_channels=u.channels,
-        down_block_types=("CrossAttnDownBlock2D",) * levels,
-        up_block_types=("CrossAttnUpBlock2D",) * levels,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
+        up_block_types=("CrossAttnUpBlock2D",) * (levels - 1) + ("UpBlock2D",),
         transformer_layers_per_block=u.transformer_layers,
         attention_head_dim=tuple(max(1, c // u.head_dim) for c in u.channels),
         cross_attention_dim=sum(recipe.towers.widths),
@@ -85,7 +85,9 @@ class CaptionBank:
         return self
 
 
-def caption_bank(towers: Towers, tokenizer: Any, cache: LatentCache, examples: ExampleSet, seed: int, each: int = 3) -> CaptionBank:
+def caption_bank(
+    towers: Towers, tokenizer: Any, cache: LatentCache, examples: ExampleSet, seed: int, each: int = 3
+) -> CaptionBank:
     """``each`` captions a cached sample, in the order sample 0's, sample 1's, …"""
     captions = []
     for n in range(len(cache)):
@@ -132,7 +134,11 @@ def train_unet(
         rows = torch.randint(len(cache), (batch,), generator=generator)
         which = bank.index[rows * each + torch.randint(each, (batch,), generator=generator)].to(device)
         # Stratified timesteps: one in each of ``batch`` equal slices, which lowers the gradient's variance.
-        t = ((torch.arange(batch) + torch.rand(batch, generator=generator)) / batch * 1000).long().clamp_max(999)
+        t = (
+            ((torch.arange(batch) + torch.rand(batch, generator=generator)) / batch * 1000)
+            .long()
+            .clamp_max(999)
+        )
         noise = torch.randn((batch, *target.shape[1:]), generator=generator).to(device)
         keep = (torch.rand(batch, generator=generator) >= recipe.unet.text_dropout).float().to(device)
         # Sizes carry no information here; drawn at random, they teach the U-Net to work at any of them.

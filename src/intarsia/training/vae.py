@@ -12,27 +12,30 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from intarsia.training.linear_start import start_linear
 from intarsia.training.loop import LoopConfig, train
 from intarsia.training.recipe import Recipe
 
 
 def build_vae(recipe: Recipe) -> Any:
-    """An untrained ``AutoencoderKL``; without attention, so that any multiple of its factor is a valid size."""
+    """An ``AutoencoderKL`` that starts as an image pyramid; without attention, so that any size is a valid one."""
     from diffusers import AutoencoderKL
 
     channels = recipe.vae.channels
-    return AutoencoderKL(
+    vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(channels),
         up_block_types=("UpDecoderBlock2D",) * len(channels),
         block_out_channels=channels,
         layers_per_block=recipe.vae.layers,
         latent_channels=recipe.vae.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=1,
         sample_size=recipe.side,
         scaling_factor=1.0,
         force_upcast=False,
         mid_block_add_attention=False,
     )
+    start_linear(vae)
+    return vae
 
 
 def to_tensor(pictures: npt.NDArray[np.uint8]) -> Tensor:
@@ -72,9 +75,14 @@ def train_vae(
 
     def loss(step: int, generator: Generator) -> Tensor:
         rows = torch.randint(len(pictures), (settings.batch,), generator=generator).tolist()
-        tops = torch.randint(pictures.shape[1] - side + 1, (2 * settings.batch,), generator=generator).tolist()
+        tops = torch.randint(
+            pictures.shape[1] - side + 1, (2 * settings.batch,), generator=generator
+        ).tolist()
         crops = np.stack(
-            [pictures[r, t : t + side, c : c + side] for r, t, c in zip(rows, tops[::2], tops[1::2], strict=True)]
+            [
+                pictures[r, t : t + side, c : c + side]
+                for r, t, c in zip(rows, tops[::2], tops[1::2], strict=True)
+            ]
         )
         if step % 2:
             crops = crops[:, :, ::-1]

@@ -1,0 +1,216 @@
+"""The miniature's numbers: everything goes through ``Studio``, as a user's edit does, and is judged by held-out judges."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from intarsia.editing import Studio
+from intarsia.evaluation.cases import Case, Pixels, make_cases, photos_of, pixels_of
+from intarsia.evaluation.judges import Bools, Judges, Rgb
+from intarsia.evaluation.results import Results
+from intarsia.imaging import Picture
+from intarsia.learning import LearnConfig, Photos
+from intarsia.tabletop import Subject, caption, sample_scene, split_seed
+
+Say = Callable[[str], None]
+GALLERY = 50
+
+
+def as_float(pixels: Pixels) -> Rgb:
+    return (pixels / np.float32(255)).astype(np.float32)
+
+
+def psnr(a: Pixels, b: Pixels, where: Bools) -> float:
+    """Peak signal-to-noise ratio in dB over the pixels of ``where``."""
+    error = np.square(a[where].astype(float) - b[where].astype(float)).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-10)))
+
+
+class MiniatureBench:
+    """Each method measures some keys and adds them to the results."""
+
+    def __init__(
+        self, studio: Studio, judges: Judges, results: Results, *, seed: int = 1, say: Say = print
+    ) -> None:
+        self.studio, self.judges, self.results, self.seed, self.say = studio, judges, results, seed, say
+        self.world = judges.level
+
+    def add(self, key: str, value: float, n: int) -> None:
+        self.results.add(key, value, n)
+        self.say(f"{key} = {value:.4f} (n = {n})")
+
+    def vae(self, n: int = 256) -> None:
+        """``vae_psnr``: mean PSNR of reconstructions of held-out pictures at the native side."""
+        backbone = self.studio.backbone
+        values = []
+        side = backbone.native_size
+        for start in range(0, n, 16):
+            scenes = [
+                sample_scene(70_000 * self.seed + start + i, self.world, objects=1 + i % 3, split="test")
+                for i in range(16)
+            ]
+            pixels, _ = pixels_of(scenes, side)
+            x = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).float() / 127.5 - 1
+            with torch.no_grad():
+                y = backbone.decode(backbone.encode(x)).clamp(-1, 1)
+            error = ((x - y) / 2).square().mean((1, 2, 3))
+            values += (-10 * error.log10()).tolist()
+        self.add("vae_psnr", float(np.mean(values)), len(values))
+
+    def insert(self, case: Case, prompt: str, seed: int, **options: Any) -> Pixels:
+        result = self.studio.insert(
+            Picture.from_array(case.absent), mask=case.mask, prompt=prompt, seed=seed, **options
+        )
+        return np.asarray(result.picture.pixels)[..., :3]
+
+    def text(self, n: int = 500) -> None:
+        """``text_*``: insertion from words alone; shares of pictures in which the judge sees the attribute named."""
+        right: dict[str, list[bool]] = {}
+        cases = make_cases(n, self.world, self.seed)
+        for i, case in enumerate(cases):
+            painted = self.insert(case, caption(case.subject.attributes), self.seed * 1_000_000 + i)
+            seen = self.judges.named([as_float(painted)], [case.mask])[0]
+            for kind in ("class", "colour", "material", "pattern", "accessory"):
+                right.setdefault(kind, []).append(seen[kind] == case.subject.attributes[kind])
+            if (i + 1) % 50 == 0:
+                self.say(f"text: {i + 1}/{n} " + ", ".join(f"{k} {np.mean(v):.2f}" for k, v in right.items()))
+        for kind, values in right.items():
+            self.add(f"text_{kind}", float(np.mean(values)), len(values))
+
+    def judges_on_renders(self, n: int = 500) -> None:
+        """``judge_*``: the same judge on real renders of held-out scenes, through the same crops."""
+        right: dict[str, list[bool]] = {}
+        for case in make_cases(n, self.world, self.seed + 11):
+            seen = self.judges.named([as_float(case.present)], [case.silhouette])[0]
+            for kind in ("class", "colour", "material", "pattern", "accessory"):
+                right.setdefault(kind, []).append(seen[kind] == case.subject.attributes[kind])
+        for kind, values in right.items():
+            self.add(f"judge_{kind}", float(np.mean(values)), len(values))
+
+    def removal(self, n: int = 200) -> None:
+        """``removal_psnr``: inside the mask, against the scene rendered without the object."""
+        values = []
+        for i, case in enumerate(make_cases(n, self.world, self.seed + 1)):
+            wide = case.full | case.mask
+            result = self.studio.remove(
+                Picture.from_array(case.present), mask=wide, seed=self.seed * 2_000_000 + i
+            )
+            values.append(psnr(np.asarray(result.picture.pixels)[..., :3], case.absent, wide))
+        self.add("removal_psnr", float(np.mean(values)), len(values))
+
+    def _gallery(self, subjects: list[Subject]) -> torch.Tensor:
+        """Mean embedding (N, D) of four views of each subject that are not the photos it was learned from."""
+        rows = []
+        for subject in subjects:
+            views = photos_of(subject, self.world, 4, seed=77)
+            embedded = self.judges.portraits([as_float(p) for p, _ in views], [m for _, m in views])
+            rows.append(torch.nn.functional.normalize(embedded.mean(0), dim=0))
+        return torch.stack(rows)
+
+    def _edits(self, subject: Subject, draw: random.Random) -> list[tuple[str, str, Subject]]:
+        """Three edits of a subject: (kind, prompt, the subject as it then truly looks)."""
+        colour = draw.choice(
+            [c for c in self.world.colours if c not in (subject.colour, subject.second_colour)]
+        )
+        material = draw.choice([m for m in self.world.materials if m != subject.material])
+        worn = draw.choice([a for a in self.world.accessories if a not in ("none", subject.accessory)])
+        shade = draw.choice(
+            [c for c in self.world.colours if c not in (subject.colour, subject.second_colour)]
+        )
+        return [
+            ("colour", f"a photo of a sks {colour} {subject.name}", replace(subject, colour=colour)),
+            ("material", f"a photo of a sks {material} {subject.name}", replace(subject, material=material)),
+            (
+                "accessory",
+                f"a photo of a sks {subject.name} wearing a {shade} {worn}",
+                replace(subject, accessory=worn, accessory_colour=shade),
+            ),
+        ]
+
+    def learned(self, n: int = 30, photos: int = 5, steps: int | None = None) -> None:
+        """``learned_top1``, ``edit_attribute``, ``edit_top1``: held-out subjects, learned from five photos each.
+
+        An edited subject is looked for among 50 subjects that all got the same edit, rendered as they then truly look.
+        """
+        draw = random.Random(f"learned-{self.seed}")
+        subjects = [
+            Subject.sample(split_seed("test", 90_000 * self.seed + i), self.world) for i in range(GALLERY)
+        ]
+        gallery = self._gallery(subjects)
+        found, attribute, kept = [], [], []
+        config = LearnConfig.preset("default")
+        if steps is not None:
+            config = replace(config, steps=steps)
+        for i, subject in enumerate(subjects[:n]):
+            shots = photos_of(subject, self.world, photos)
+            pictures = [Image.fromarray(p) for p, _ in shots]
+            learned = self.studio.learn(
+                Photos.from_arrays([np.asarray(p) for p in pictures], [m for _, m in shots]),
+                subject.name,
+                config=config,
+            )
+            case = make_cases(1, self.world, self.seed + 100 + i, subjects=[subject])[0]
+            plain = self.insert(
+                case, f"a photo of a sks {subject.name}", self.seed * 3_000_000 + i, subject=learned
+            )
+            portrait = self.judges.portraits([as_float(plain)], [case.mask])[0]
+            found.append(int((gallery @ portrait).argmax()) == i)
+            for kind, prompt, truth in self._edits(subject, draw):
+                edited = self.insert(case, prompt, self.seed * 3_000_000 + i, subject=learned)
+                seen = self.judges.named([as_float(edited)], [case.mask])[0]
+                attribute.append(seen[kind] == truth.attributes[kind])
+                changed = [self._same_edit(kind, truth, s) for s in subjects]
+                portrait = self.judges.portraits([as_float(edited)], [case.mask])[0]
+                kept.append(int((self._gallery(changed) @ portrait).argmax()) == i)
+            self.say(
+                f"learned: {i + 1}/{n} top-1 {np.mean(found):.2f}, edits right {np.mean(attribute):.2f}, kept {np.mean(kept):.2f}"
+            )
+        self.add("learned_top1", float(np.mean(found)), len(found))
+        self.add("edit_attribute", float(np.mean(attribute)), len(attribute))
+        self.add("edit_top1", float(np.mean(kept)), len(kept))
+
+    def _same_edit(self, kind: str, truth: Subject, other: Subject) -> Subject:
+        if kind == "accessory":
+            return replace(other, accessory=truth.accessory, accessory_colour=truth.accessory_colour)
+        if kind == "colour":
+            return replace(other, colour=truth.colour)
+        return replace(other, material=truth.material)
+
+    def untouched(self, n: int = 200) -> None:
+        """``bytes_changed_outside``: over random verbs, sizes, modes, masks and settings; must be 0."""
+        changed = 0
+        for i in range(n):
+            draw = random.Random(f"untouched-{self.seed}-{i}")
+            numbers = np.random.default_rng(draw.randrange(2**31))
+            height, width = draw.randint(24, 160), draw.randint(24, 160)
+            channels = draw.choice((1, 2, 3, 4))
+            kind = draw.choice((np.uint8, np.uint16))
+            pixels = numbers.integers(0, np.iinfo(kind).max + 1, (height, width, channels), dtype=kind)
+            mask = np.zeros((height, width), bool)
+            for _ in range(draw.randint(1, 3)):
+                y, x = draw.randrange(height), draw.randrange(width)
+                mask[y : y + draw.randint(1, height // 2), x : x + draw.randint(1, width // 2)] = True
+            options: dict[str, Any] = {
+                "steps": draw.randint(1, 3),
+                "seed": i,
+                "preset": draw.choice(("paper", "default")),
+                "feather": draw.randint(0, 6),
+                "growth": draw.randint(0, 6),
+            }
+            scene = Picture.from_array(pixels)
+            if draw.random() < 0.5:
+                result = self.studio.insert(scene, mask=mask, prompt="a red mug", **options)
+            else:
+                result = self.studio.remove(scene, mask=mask, **options)
+            outside = ~result.support
+            changed += int(
+                (np.asarray(result.picture.pixels)[outside] != np.asarray(scene.pixels)[outside]).sum()
+            )
+        self.add("bytes_changed_outside", changed, n)
