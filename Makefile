@@ -26,7 +26,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m intarsia.evaluation --output benchmarks/results/miniature.json
+	$(BIN)/python -m intarsia.evaluation --output benchmarks/results/miniature.json --card MODEL_CARD.md
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -63,9 +63,7 @@ class Judges:
         folder = Path(str(files("intarsia") / "weights" / "judges")) if folder is None else folder
         path = folder / "config.json"
         if not path.exists():
-            raise JudgesError(
-                f"no judges in {folder}; train them with: python -m intarsia.training --stage judges"
-            )
+            raise JudgesError(f"no judges in {folder}; train them with: python -m intarsia.training --stage judges")
         recipe: dict[str, Any] = json.loads(path.read_text())["recipe"]
         world, sizes = level(recipe["level"]), recipe["evaluators"]
         attributes = AttributeJudge(sizes["width"], world)
@@ -76,15 +74,12 @@ class Judges:
             module.eval().requires_grad_(False)
         return Judges(attributes, instances, world)
 
-    def named(
-        self, pictures: Sequence[Rgb], masks: Sequence[Bools], margin: float = 1.15
-    ) -> list[dict[str, str]]:
+    def named(self, pictures: Sequence[Rgb], masks: Sequence[Bools], margin: float = 1.15) -> list[dict[str, str]]:
         """What each picture shows inside its mask, per head of :data:`HEADS`."""
         crops = torch.stack([crop_around(p, m, margin) for p, m in zip(pictures, masks, strict=True)])
         values = [self.level.values(kind) for kind in ATTRIBUTE_KINDS] + [self.level.colours] * 2
         return [
-            {head: values[i][int(row[i])] for i, head in enumerate(HEADS)}
-            for row in self.attributes.predict(crops)
+            {head: values[i][int(row[i])] for i, head in enumerate(HEADS)} for row in self.attributes.predict(crops)
         ]
 
     def portraits(self, pictures: Sequence[Rgb], masks: Sequence[Bools], margin: float = 1.15) -> Tensor:

@@ -1,4 +1,4 @@
-"""The miniature's numbers: everything goes through ``Studio``, as a user's edit does, and is judged by held-out judges."""
+"""The miniature's numbers: everything goes through ``Studio``, as a user's edit does; held-out judges look at it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from intarsia.editing import Studio
 from intarsia.evaluation.cases import Case, Pixels, make_cases, photos_of, pixels_of
@@ -36,9 +35,7 @@ def psnr(a: Pixels, b: Pixels, where: Bools) -> float:
 class MiniatureBench:
     """Each method measures some keys and adds them to the results."""
 
-    def __init__(
-        self, studio: Studio, judges: Judges, results: Results, *, seed: int = 1, say: Say = print
-    ) -> None:
+    def __init__(self, studio: Studio, judges: Judges, results: Results, *, seed: int = 1, say: Say = print) -> None:
         self.studio, self.judges, self.results, self.seed, self.say = studio, judges, results, seed, say
         self.world = judges.level
 
@@ -99,31 +96,24 @@ class MiniatureBench:
         values = []
         for i, case in enumerate(make_cases(n, self.world, self.seed + 1)):
             wide = case.full | case.mask
-            result = self.studio.remove(
-                Picture.from_array(case.present), mask=wide, seed=self.seed * 2_000_000 + i
-            )
+            result = self.studio.remove(Picture.from_array(case.present), mask=wide, seed=self.seed * 2_000_000 + i)
             values.append(psnr(np.asarray(result.picture.pixels)[..., :3], case.absent, wide))
         self.add("removal_psnr", float(np.mean(values)), len(values))
 
-    def _gallery(self, subjects: list[Subject]) -> torch.Tensor:
-        """Mean embedding (N, D) of four views of each subject that are not the photos it was learned from."""
+    def _gallery(self, subjects: list[Subject], views: int = 4) -> torch.Tensor:
+        """Mean embedding (N, D) of some views of each subject that are not the photos it was learned from."""
         rows = []
-        for subject in subjects:
-            views = photos_of(subject, self.world, 4, seed=77)
-            embedded = self.judges.portraits([as_float(p) for p, _ in views], [m for _, m in views])
+        for shots in photos_of(subjects, self.world, views, side=96, seed=77):
+            embedded = self.judges.portraits([as_float(p) for p, _ in shots], [m for _, m in shots])
             rows.append(torch.nn.functional.normalize(embedded.mean(0), dim=0))
         return torch.stack(rows)
 
     def _edits(self, subject: Subject, draw: random.Random) -> list[tuple[str, str, Subject]]:
         """Three edits of a subject: (kind, prompt, the subject as it then truly looks)."""
-        colour = draw.choice(
-            [c for c in self.world.colours if c not in (subject.colour, subject.second_colour)]
-        )
+        colour = draw.choice([c for c in self.world.colours if c not in (subject.colour, subject.second_colour)])
         material = draw.choice([m for m in self.world.materials if m != subject.material])
         worn = draw.choice([a for a in self.world.accessories if a not in ("none", subject.accessory)])
-        shade = draw.choice(
-            [c for c in self.world.colours if c not in (subject.colour, subject.second_colour)]
-        )
+        shade = draw.choice([c for c in self.world.colours if c not in (subject.colour, subject.second_colour)])
         return [
             ("colour", f"a photo of a sks {colour} {subject.name}", replace(subject, colour=colour)),
             ("material", f"a photo of a sks {material} {subject.name}", replace(subject, material=material)),
@@ -140,26 +130,21 @@ class MiniatureBench:
         An edited subject is looked for among 50 subjects that all got the same edit, rendered as they then truly look.
         """
         draw = random.Random(f"learned-{self.seed}")
-        subjects = [
-            Subject.sample(split_seed("test", 90_000 * self.seed + i), self.world) for i in range(GALLERY)
-        ]
+        subjects = [Subject.sample(split_seed("test", 90_000 * self.seed + i), self.world) for i in range(GALLERY)]
         gallery = self._gallery(subjects)
         found, attribute, kept = [], [], []
         config = LearnConfig.preset("default")
         if steps is not None:
             config = replace(config, steps=steps)
         for i, subject in enumerate(subjects[:n]):
-            shots = photos_of(subject, self.world, photos)
-            pictures = [Image.fromarray(p) for p, _ in shots]
+            shots = photos_of([subject], self.world, photos)[0]
             learned = self.studio.learn(
-                Photos.from_arrays([np.asarray(p) for p in pictures], [m for _, m in shots]),
+                Photos.from_arrays([as_float(p) for p, _ in shots], [m for _, m in shots]),
                 subject.name,
                 config=config,
             )
             case = make_cases(1, self.world, self.seed + 100 + i, subjects=[subject])[0]
-            plain = self.insert(
-                case, f"a photo of a sks {subject.name}", self.seed * 3_000_000 + i, subject=learned
-            )
+            plain = self.insert(case, f"a photo of a sks {subject.name}", self.seed * 3_000_000 + i, subject=learned)
             portrait = self.judges.portraits([as_float(plain)], [case.mask])[0]
             found.append(int((gallery @ portrait).argmax()) == i)
             for kind, prompt, truth in self._edits(subject, draw):
@@ -168,9 +153,10 @@ class MiniatureBench:
                 attribute.append(seen[kind] == truth.attributes[kind])
                 changed = [self._same_edit(kind, truth, s) for s in subjects]
                 portrait = self.judges.portraits([as_float(edited)], [case.mask])[0]
-                kept.append(int((self._gallery(changed) @ portrait).argmax()) == i)
+                kept.append(int((self._gallery(changed, 2) @ portrait).argmax()) == i)
             self.say(
-                f"learned: {i + 1}/{n} top-1 {np.mean(found):.2f}, edits right {np.mean(attribute):.2f}, kept {np.mean(kept):.2f}"
+                f"learned: {i + 1}/{n} top-1 {np.mean(found):.2f}, "
+                f"edits right {np.mean(attribute):.2f}, kept {np.mean(kept):.2f}"
             )
         self.add("learned_top1", float(np.mean(found)), len(found))
         self.add("edit_attribute", float(np.mean(attribute)), len(attribute))
@@ -210,7 +196,5 @@ class MiniatureBench:
             else:
                 result = self.studio.remove(scene, mask=mask, **options)
             outside = ~result.support
-            changed += int(
-                (np.asarray(result.picture.pixels)[outside] != np.asarray(scene.pixels)[outside]).sum()
-            )
+            changed += int((np.asarray(result.picture.pixels)[outside] != np.asarray(scene.pixels)[outside]).sum())
         self.add("bytes_changed_outside", changed, n)

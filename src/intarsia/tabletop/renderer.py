@@ -107,7 +107,7 @@ def render(
     """Render scenes, each through a rectangle of its full picture.
 
     ``size``: (height, width) of the result; the full picture has the same aspect. ``rectangles``: parts of the
-    picture to fill the frame with (a real zoom: the camera stays where it is). Raises an IntarsiaError for sizes below 1.
+    picture to fill the frame with (a real zoom: the camera stays where it is). Sizes below 1 are an IntarsiaError.
     """
     height, width = size
     if height < 1 or width < 1:

@@ -98,10 +98,11 @@ def render_examples(
 ) -> Iterator[Path]:
     """Render ``count`` examples in shards under ``folder``; shards that are there already are kept (resume)."""
     folder.mkdir(parents=True, exist_ok=True)
+    level_name, seed, side = recipe.level, recipe.seed, recipe.render_side
     tasks = [
-        (folder / f"{split}-{n:05d}.npz", start, min(SHARD, count - start), recipe.level, recipe.seed, recipe.render_side, split, device)
+        (folder / f"{split}-{n:05d}.npz", start, min(SHARD, count - start), level_name, seed, side, split, device)
         for n, start in enumerate(range(0, count, SHARD))
-    ]  # fmt: skip
+    ]
     if workers <= 1 or device != "cpu":
         yield from map(_write_shard, tasks)
         return

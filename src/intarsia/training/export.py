@@ -67,6 +67,11 @@ def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenize
     )
 
 
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """What the weights are and how they were made, beside them: ``model_card.json``."""
+    _write(folder / "model_card.json", card)
+
+
 def export_judges(folder: Path, parts: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Write each judge's weights as ``{name}.safetensors`` in half precision, and ``config.json``."""
     from safetensors.torch import save_file

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from intarsia.tabletop import level, vocabulary_words
+from intarsia.tabletop import background_caption, level, vocabulary_words
 from intarsia.training.examples import ExampleSet, render_examples
-from intarsia.training.export import export_judges, export_miniature
+from intarsia.training.export import export_judges, export_miniature, write_card
 from intarsia.training.judges import (
     SEED_OFFSET,
     AttributeJudge,
@@ -230,6 +230,25 @@ class Run:
             self._keep("unet", unet)
         return unet
 
+    def card(self) -> dict[str, Any]:
+        """The world's level, the recipe with its hash, and the images and seconds that each stage took so far."""
+        stages: dict[str, dict[str, float]] = {}
+        for log in sorted(self.folder.glob("*.jsonl")):
+            last = json.loads(log.read_text().splitlines()[-1])
+            stages[log.stem] = {key: last[key] for key in ("images", "loss", "seconds")}
+        numbers = self.folder / "numbers.json"
+        return {
+            "name": "miniature",
+            "license": "Apache-2.0",
+            "level": self.recipe.level,
+            "native_size": self.recipe.side,
+            "recipe_hash": self.recipe.hash,
+            "recipe": asdict(self.recipe),
+            "stages": stages,
+            "training_numbers": json.loads(numbers.read_text()) if numbers.exists() else {},
+            "background_prompt": background_caption("plain"),
+        }
+
     def export(self, weights: Path, *, unfinished: bool = False) -> bool:
         """Write the miniature and its judges under ``weights``; with ``unfinished`` the U-Net's running average."""
         vae, towers, judges, text = self.vae(), self.towers(), self.judges(), self.text_judge()
@@ -244,6 +263,7 @@ class Run:
                 for p, a in zip(unet.parameters(), state["average"], strict=True):
                     p.copy_(a)
         export_miniature(weights / "miniature", vae, unet, *towers)
+        write_card(weights / "miniature", self.card())
         export_judges(
             weights / "judges",
             {
