@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from intarsia.tabletop import vocabulary_words
+from intarsia.training.tokenizer import learn_merges
 from intarsia.training.towers import TOWER_SIDE, Towers
 from intarsia.training.unet import SCHEDULER
 
@@ -37,6 +39,10 @@ def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenize
     image.half().save_pretrained(folder / "image_encoder", max_shard_size=SHARD_SIZE)
     for name in ("tokenizer", "tokenizer_2"):
         tokenizer.save_pretrained(folder / name)
+        # CLIP's classic pair of files, for tools that do not read tokenizer.json.
+        _write(folder / name / "vocab.json", tokenizer.get_vocab())
+        lines = ["#version: 0.2", *(f"{a} {b}" for a, b in learn_merges(vocabulary_words()))]
+        (folder / name / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     DDIMScheduler.from_config(SCHEDULER).save_pretrained(folder / "scheduler")
     _write(
         folder / "image_encoder" / "preprocessor_config.json",
