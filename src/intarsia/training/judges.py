@@ -165,10 +165,7 @@ def instance_top1(judge: InstanceJudge, examples: ExampleSet, among: int = 50) -
     """How often one view finds the other view of the same subject among ``among`` subjects."""
     pairs = len(examples) // 2
     embedded = torch.cat(
-        [
-            judge(object_crops(examples, list(range(s, min(s + 64, 2 * pairs)))))
-            for s in range(0, 2 * pairs, 64)
-        ]
+        [judge(object_crops(examples, list(range(s, min(s + 64, 2 * pairs))))) for s in range(0, 2 * pairs, 64)]
     )
     a, b = embedded[0::2], embedded[1::2]
     right = 0

@@ -43,32 +43,28 @@ class LatentCache:
         return LatentCache(**torch.load(path, weights_only=True))
 
 
-def _insertion(draw: random.Random, silhouette: Bools, fine: bool) -> Bools:
-    shape = (
-        draw.choices(("silhouette", "scribble"), (3, 2))[0]
-        if fine
-        else draw.choices(("box", "bulge"), (3, 2))[0]
-    )
-    return draw_mask(shape, silhouette, draw)
+def _coarse(draw: random.Random, silhouette: Bools, full: Bools) -> Bools:
+    """A box or bulge; about half of them reach over the shadow, as a careful user's would for a removal."""
+    around = full if draw.random() < 0.5 else silhouette
+    return draw_mask(draw.choices(("box", "bulge"), (3, 2))[0], around, draw)
 
 
-def _removal(draw: random.Random, silhouette: Bools, full: Bools) -> Bools:
-    kind = draw.random()
-    if kind < 0.4:
-        return draw_mask("silhouette", full, draw)
-    return draw_mask("box", full if kind < 0.7 else silhouette, draw)
+def _fine(draw: random.Random, silhouette: Bools, full: Bools) -> Bools:
+    around = full if draw.random() < 0.3 else silhouette
+    return draw_mask(draw.choices(("silhouette", "scribble"), (3, 2))[0], around, draw)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def cache_latents(
     vae: Any,
     examples: ExampleSet,
     seed: int,
     *,
     device: str = "cpu",
+    batch: int = 8,
     report: Callable[[int, int], None] | None = None,
 ) -> LatentCache:
-    """Encode three samples an example: two insertions (a coarse and a fine mask) and one removal.
+    """Encode three samples an example: insertions under a coarse and a fine mask, and a removal under one of them.
 
     The target of an insertion shows the object inside the mask and the scene *without* it outside, which is exactly
     what a user's untouched background looks like: no shadow outside the mask betrays the object.
@@ -76,44 +72,40 @@ def cache_latents(
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     targets, maskeds, masks, rows, empties = [], [], [], [], []
 
-    def encode(pictures: list[Any]) -> Tensor:
-        x = to_tensor(np.stack(pictures)).to(device)
-        mean: Tensor = vae.encode(x).latent_dist.mean
-        return mean.contiguous().half().cpu()
+    def encode(x: Tensor) -> Tensor:
+        parts = [vae.encode(part.to(device)).latent_dist.mean.half().cpu() for part in x.split(batch)]
+        return torch.cat(parts)
 
     chunk = 16
     for start in range(0, len(examples), chunk):
-        shown, hidden, cells = [], [], []
-        for row in range(start, min(start + chunk, len(examples))):
+        shown, holes, behind, chosen = [], [], [], []
+        count = min(chunk, len(examples) - start)
+        for row in range(start, start + count):
             draw = random.Random(f"mask-{seed}-{row}")
             present, absent = examples.present[row], examples.absent[row]
             silhouette, full = examples.silhouette[row], examples.full[row]
             if draw.random() < 0.5:
-                present, absent, silhouette, full = (
-                    present[:, ::-1],
-                    absent[:, ::-1],
-                    silhouette[:, ::-1],
-                    full[:, ::-1],
-                )
-            plans = [
-                (_insertion(draw, silhouette, False), False),
-                (_insertion(draw, silhouette, True), False),
-                (_removal(draw, silhouette, full), True),
-            ]
-            for mask, empty in plans:
-                shown.append(absent if empty else np.where(mask[..., None], present, absent))
-                # 127.5 would be exact mid-grey; the U-Net sees the hole as exact zero, see below.
-                hidden.append(np.where(mask[..., None], np.uint8(0), absent))
-                cells.append(mask)
-                rows.append(row)
-                empties.append(empty)
-        hole = torch.from_numpy(np.stack(cells))[:, None]
-        targets.append(encode(shown))
-        x = to_tensor(np.stack(hidden)).masked_fill(hole, 0.0).to(device)
-        maskeds.append(vae.encode(x).latent_dist.mean.contiguous().half().cpu())
-        masks.append(functional.max_pool2d(hole.float(), factor) > 0)
+                present, absent, silhouette, full = (a[:, ::-1] for a in (present, absent, silhouette, full))
+            for mask in (_coarse(draw, silhouette, full), _fine(draw, silhouette, full)):
+                shown.append(np.where(mask[..., None], present, absent))
+                behind.append(absent)
+                holes.append(mask)
+            shown.append(absent)
+            # Removal is asked for under a coarse mask more often than under a fine one.
+            chosen.append(0 if draw.random() < 0.65 else 1)
+            rows += [row] * 3
+            empties += [False, False, True]
+        hole = torch.from_numpy(np.stack(holes))[:, None]
+        # The U-Net sees the hole as exact zero, mid-grey, as at inference.
+        masked = encode(to_tensor(np.stack(behind)).masked_fill(hole, 0.0))
+        cells = functional.max_pool2d(hole.float(), factor) > 0
+        pick = torch.arange(count) * 2 + torch.tensor(chosen)
+        order = torch.stack([torch.arange(count) * 2, torch.arange(count) * 2 + 1, pick], 1).reshape(-1)
+        targets.append(encode(to_tensor(np.stack(shown))))
+        maskeds.append(masked[order])
+        masks.append(cells[order])
         if report is not None:
-            report(min(start + chunk, len(examples)), len(examples))
+            report(start + count, len(examples))
     return LatentCache(
         torch.cat(targets), torch.cat(maskeds), torch.cat(masks), torch.tensor(rows), torch.tensor(empties)
     )

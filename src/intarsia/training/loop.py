@@ -47,9 +47,7 @@ class LoopConfig:
         done = step * self.batch
         warm = min(1.0, (done + self.batch) / max(1, self.warmup))
         fall = min(1.0, done / self.images)
-        return (
-            self.learning_rate * warm * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * fall)))
-        )
+        return self.learning_rate * warm * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * fall)))
 
 
 def _save_atomically(state: object, path: Path) -> None:
@@ -128,9 +126,7 @@ def train(
             mean = float(torch.stack(running).mean())
             running.clear()
             if not math.isfinite(mean):
-                raise DivergedError(
-                    f"{config.name}: the loss is {mean} at step {step}; lower the learning rate"
-                )
+                raise DivergedError(f"{config.name}: the loss is {mean} at step {step}; lower the learning rate")
             elapsed = seconds + time.monotonic() - began
             row = {"step": step, "images": step * config.batch, "loss": mean, "seconds": round(elapsed, 1)}
             with log.open("a") as file:

@@ -146,11 +146,7 @@ class Run:
             towers = trained[0]
             self._keep(name, towers)
             self.note(
-                **{
-                    f"{name}_zero_shot": zero_shot_accuracy(
-                        towers, tokenizer, self.examples("validation"), world
-                    )
-                }
+                **{f"{name}_zero_shot": zero_shot_accuracy(towers, tokenizer, self.examples("validation"), world)}
             )
         return towers, tokenizer
 
@@ -204,7 +200,8 @@ class Run:
             if done % 1024 < 16 or done == total:
                 self.say(f"latents: {done}/{total} examples, {time.monotonic() - began:.0f} s")
 
-        cache = cache_latents(vae, self.native(), self.recipe.seed, device=self.device, report=report)
+        pictures = self.examples().first(self.recipe.unet.examples).resized(self.recipe.side)
+        cache = cache_latents(vae, pictures, self.recipe.seed, device=self.device, report=report)
         cache.save(path)
         return cache
 
@@ -214,7 +211,9 @@ class Run:
             cache, towers = self.latents(), self.towers()
             if cache is None or towers is None:
                 return None
-            bank = caption_bank(towers[0].eval(), towers[1], cache, self.examples(), self.recipe.seed)
+            bank = caption_bank(
+                towers[0].eval(), towers[1], cache, self.examples(), self.recipe.seed, self.recipe.unet.captions
+            )
             unet = train_unet(
                 self.recipe,
                 cache,

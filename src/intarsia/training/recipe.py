@@ -35,20 +35,25 @@ class TowerRecipe:
     patch: int = 8
     projection: int = 128
     context: int = 32
-    images: int = 40_000
-    batch: int = 40
+    images: int = 28_000
+    batch: int = 32
     learning_rate: float = 1e-3
 
 
 @dataclass(frozen=True)
 class UnetRecipe:
-    """The nine-channel SDXL-class U-Net and its training, counted in images."""
+    """The nine-channel SDXL-class U-Net and its training, counted in images.
+
+    ``examples``: how many of the rendered examples become cached samples (three each); ``captions``: paraphrases each.
+    """
 
     channels: tuple[int, ...] = (64, 128, 256)
     layers: int = 1
     transformer_layers: tuple[int, ...] = (1, 1, 1)
     head_dim: int = 32
-    images: int = 130_000
+    examples: int = 9_216
+    captions: int = 2
+    images: int = 120_000
     batch: int = 24
     learning_rate: float = 6e-4
     ema_half_life: int = 4_000
@@ -99,9 +104,7 @@ SMOKE = replace(
     render_side=48,
     examples=48,
     vae=replace(CPU.vae, channels=(16, 16, 32), images=64, batch=8),
-    towers=replace(
-        CPU.towers, widths=(32, 32), vision_width=32, vision_layers=1, projection=32, images=64, batch=16
-    ),
+    towers=replace(CPU.towers, widths=(32, 32), vision_width=32, vision_layers=1, projection=32, images=64, batch=16),
     unet=replace(CPU.unet, channels=(32, 64), transformer_layers=(1, 1), images=64, batch=8),
     evaluators=replace(CPU.evaluators, width=8, images=64, batch=16),
 )
@@ -112,9 +115,7 @@ GPU = replace(
     side=128,
     render_side=128,
     examples=150_000,
-    vae=replace(
-        CPU.vae, channels=(32, 64, 128, 128), images=1_500_000, batch=64, crop=64, learning_rate=6e-4
-    ),
+    vae=replace(CPU.vae, channels=(32, 64, 128, 128), images=1_500_000, batch=64, crop=64, learning_rate=6e-4),
     towers=replace(CPU.towers, images=2_000_000, batch=512),
     unet=replace(
         CPU.unet,

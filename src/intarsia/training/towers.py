@@ -46,9 +46,7 @@ def object_crops(
         wide = margin[0] + (margin[1] - margin[0]) * float(noise[i, 0])
         box = max(bottom - top, right - left)
         jitter = (noise[i, 1:3] - 0.5) * (wide - 1.0) * 0.8
-        theta[i, 0, 0] = (
-            box * wide / width * (-1 if flip and generator is not None and noise[i, 3] < 0.5 else 1)
-        )
+        theta[i, 0, 0] = box * wide / width * (-1 if flip and generator is not None and noise[i, 3] < 0.5 else 1)
         theta[i, 1, 1] = box * wide / height
         theta[i, 0, 2] = (left + right + 2 * float(jitter[0]) * box) / width - 1
         theta[i, 1, 2] = (top + bottom + 2 * float(jitter[1]) * box) / height - 1
@@ -86,9 +84,7 @@ class AttributeHeads(nn.Module):
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy over the kinds; absent attributes do not count."""
         terms = [
-            functional.cross_entropy(y, targets[:, i])
-            for i, y in enumerate(self(x))
-            if (targets[:, i] >= 0).any()
+            functional.cross_entropy(y, targets[:, i]) for i, y in enumerate(self(x)) if (targets[:, i] >= 0).any()
         ]
         return torch.stack(terms).mean()
 
@@ -137,14 +133,10 @@ class Towers(nn.Module):
         from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
         t = recipe.towers
-        self.text = nn.ModuleList(
-            CLIPTextModelWithProjection(text_config(recipe, i, tokenizer)) for i in (0, 1)
-        )
+        self.text = nn.ModuleList(CLIPTextModelWithProjection(text_config(recipe, i, tokenizer)) for i in (0, 1))
         self.vision = nn.ModuleList(
             [
-                CLIPVisionModelWithProjection(
-                    vision_config(recipe, 2 * t.patch, max(1, t.vision_layers // 2))
-                ),
+                CLIPVisionModelWithProjection(vision_config(recipe, 2 * t.patch, max(1, t.vision_layers // 2))),
                 CLIPVisionModelWithProjection(vision_config(recipe, t.patch, t.vision_layers)),
             ]
         )
@@ -159,16 +151,10 @@ class Towers(nn.Module):
         for i in (0, 1):
             picture = self.vision[i](pixel_values=images).image_embeds
             words = self.text[i](input_ids=tokens, attention_mask=None).text_embeds
-            total = (
-                total
-                + self.image_heads[i].loss(picture, targets)
-                + 0.5 * self.text_heads[i].loss(words, targets)
-            )
+            total = total + self.image_heads[i].loss(picture, targets) + 0.5 * self.text_heads[i].loss(words, targets)
             a, b = functional.normalize(picture, dim=1), functional.normalize(words, dim=1)
             logits = a @ b.T * self.scale[i].exp().clamp_max(60)
-            total = total + 0.5 * (
-                functional.cross_entropy(logits, same) + functional.cross_entropy(logits.T, same)
-            )
+            total = total + 0.5 * (functional.cross_entropy(logits, same) + functional.cross_entropy(logits.T, same))
         return total
 
 
@@ -237,9 +223,7 @@ def zero_shot_accuracy(
     forms = {"class": "a photo of a {}", "colour": "a photo of a {} toy", "material": "a photo of a {} toy"}
     for kind, form in forms.items():
         values = world.values(kind)
-        words = towers.text[tower](
-            input_ids=tokens_of(tokenizer, [form.format(v) for v in values])
-        ).text_embeds
+        words = towers.text[tower](input_ids=tokens_of(tokenizer, [form.format(v) for v in values])).text_embeds
         best = (images @ functional.normalize(words, dim=1).T).argmax(1).tolist()
         truth = [a[kind] for a in examples.attributes]
         scores[kind] = sum(values[b] == t for b, t in zip(best, truth, strict=True)) / len(truth)

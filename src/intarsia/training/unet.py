@@ -86,7 +86,7 @@ class CaptionBank:
 
 
 def caption_bank(
-    towers: Towers, tokenizer: Any, cache: LatentCache, examples: ExampleSet, seed: int, each: int = 3
+    towers: Towers, tokenizer: Any, cache: LatentCache, examples: ExampleSet, seed: int, each: int
 ) -> CaptionBank:
     """``each`` captions a cached sample, in the order sample 0's, sample 1's, …"""
     captions = []
@@ -134,11 +134,7 @@ def train_unet(
         rows = torch.randint(len(cache), (batch,), generator=generator)
         which = bank.index[rows * each + torch.randint(each, (batch,), generator=generator)].to(device)
         # Stratified timesteps: one in each of ``batch`` equal slices, which lowers the gradient's variance.
-        t = (
-            ((torch.arange(batch) + torch.rand(batch, generator=generator)) / batch * 1000)
-            .long()
-            .clamp_max(999)
-        )
+        t = ((torch.arange(batch) + torch.rand(batch, generator=generator)) / batch * 1000).long().clamp_max(999)
         noise = torch.randn((batch, *target.shape[1:]), generator=generator).to(device)
         keep = (torch.rand(batch, generator=generator) >= recipe.unet.text_dropout).float().to(device)
         # Sizes carry no information here; drawn at random, they teach the U-Net to work at any of them.

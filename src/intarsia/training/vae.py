@@ -75,14 +75,9 @@ def train_vae(
 
     def loss(step: int, generator: Generator) -> Tensor:
         rows = torch.randint(len(pictures), (settings.batch,), generator=generator).tolist()
-        tops = torch.randint(
-            pictures.shape[1] - side + 1, (2 * settings.batch,), generator=generator
-        ).tolist()
+        tops = torch.randint(pictures.shape[1] - side + 1, (2 * settings.batch,), generator=generator).tolist()
         crops = np.stack(
-            [
-                pictures[r, t : t + side, c : c + side]
-                for r, t, c in zip(rows, tops[::2], tops[1::2], strict=True)
-            ]
+            [pictures[r, t : t + side, c : c + side] for r, t, c in zip(rows, tops[::2], tops[1::2], strict=True)]
         )
         if step % 2:
             crops = crops[:, :, ::-1]
