@@ -27,7 +27,7 @@ LIGHT = (
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "request": set(),
-    "result": {"request"},
+    "result": {"request", "imaging"},
     "imaging": set(),
     "tabletop": set(),
     "backbones": {"imaging"},

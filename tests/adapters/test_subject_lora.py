@@ -257,3 +257,13 @@ def test_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
 def test_metadata_is_json_that_diffusers_understands() -> None:
     config = json.loads(SubjectLora(rank=2, alpha=3.0).metadata()["lora_adapter_metadata"])
     assert config["unet.r"] == 2 and config["unet.lora_alpha"] == 3.0
+
+
+def test_the_same_weights_and_metadata_give_the_same_bytes(tmp_path: Path) -> None:
+    state = {"unet.a.lora_A.weight": torch.ones(4, 8), "unet.b.lora_B.weight": torch.zeros(8, 4)}
+    metadata = {f"key {n}": str(n) for n in range(12)}
+    for name in ("one", "two"):
+        save_lora(tmp_path / name, state, metadata)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    loaded, said = load_lora(tmp_path / "one")
+    assert said == metadata and all(torch.equal(loaded[key], value) for key, value in state.items())

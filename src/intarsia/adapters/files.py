@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import tempfile
+import json
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from intarsia.adapters.errors import AdapterFileError
-from intarsia.errors import DiskFullError, OutputError
+from intarsia.errors import OutputError
+from intarsia.imaging import write_file_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,29 +38,19 @@ def save_lora(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[s
         raise AdapterFileError(f"nothing to write to {path}: the adapter has no weights")
     tensors = {key: state[key].detach().cpu().contiguous() for key in sorted(state)}
     content = save(tensors, metadata=dict(sorted(metadata.items())))
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException as error:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
-        if not isinstance(error, OSError):
-            raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(
-                f"no space left to write {path}: free some or choose another place"
-            ) from error
-        raise OutputError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+    except OSError as error:
+        raise OutputError(f"{path.parent} cannot be made ({error.strerror}): choose another place") from error
+    write_file_atomically(path, _header_in_order(content), overwrite=True)
+
+
+def _header_in_order(content: bytes) -> bytes:
+    """The same safetensors file with its header's keys sorted; the library writes metadata in random order."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def load_lora(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

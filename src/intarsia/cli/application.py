@@ -1,0 +1,58 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from intarsia import __version__
+from intarsia.cli.demo import demo
+from intarsia.cli.edit import insert, remove
+from intarsia.cli.learn import learn
+from intarsia.cli.models import models
+from intarsia.cli.replay import replay
+
+app = typer.Typer(
+    name="intarsia",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"intarsia {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def intarsia(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Learn a subject from a few photos and paint it into a picture, at a mask, as words tell it to.
+
+    \b
+    Start here:
+      intarsia demo                                    everything once, into the folder demo/
+      intarsia learn photos/ --class duck -o duck.safetensors
+      intarsia insert room.png --box 80,90,64,64 --subject duck.safetensors \\
+          --prompt "a red duck wearing a hat" -o out.png
+      intarsia remove room.png --mask mask.png -o empty.png
+      intarsia replay out.png                          make it again, and compare
+    """
+
+
+for _command in (learn, insert, remove, replay, demo, models):
+    app.command()(_command)
+
+
+def main() -> None:
+    """The entry point of the `intarsia` command."""
+    app()

@@ -1,0 +1,97 @@
+"""`intarsia demo`: one subject learned and inserted three times, on one sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from intarsia.cli.common import (
+    Device,
+    Json,
+    Model,
+    Overwrite,
+    command,
+    learning_report,
+    open_studio,
+    progress_bar,
+    reporting,
+)
+
+SEED = 0
+QUICK_STEPS = 8
+
+
+@command
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="A few steps only: fast, and poor pictures.")] = False,
+    model: Model = "miniature",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Show everything once, on one sheet.
+
+    Five photos of a toy are rendered, the toy is learned and painted into a scene three times: as it is, in
+    another colour and material, and with something to wear.
+
+    \b
+    Examples:
+      intarsia demo
+      intarsia demo --output somewhere --overwrite
+      intarsia demo --quick
+    """
+    from intarsia.backbones import find_model
+    from intarsia.cli.demo_world import demo_world, file_names
+    from intarsia.cli.sheet import Sheet, draw_sheet
+    from intarsia.result import check_output
+
+    with reporting(json) as reporter:
+        for name in file_names():
+            suffix = Path(name).suffix
+            check_output(output / name, overwrite=overwrite, suffixes=(suffix,))
+        _, folder = find_model(model)
+        studio = open_studio(model, device, "float32")
+        world = demo_world(folder)
+        world.write(output, overwrite=overwrite)
+        reporter.say(f"the subject: {world.description}; five photos of it are in {output / 'photos'}")
+        with progress_bar("learn", json) as advance:
+            report = learning_report(advance)
+            subject = studio.learn(
+                output / "photos",
+                world.class_noun,
+                output / "subject.safetensors",
+                preset="smoke" if quick else "default",
+                overwrite=overwrite,
+                seed=SEED,
+                progress=report,
+            )
+        results = []
+        options: dict[str, Any] = {"steps": QUICK_STEPS} if quick else {}
+        for name, prompt in world.prompts.items():
+            with progress_bar(name, json) as advance:
+                result = studio.insert(
+                    output / "scene.png",
+                    box=world.box,
+                    prompt=prompt,
+                    subject=output / "subject.safetensors",
+                    seed=SEED,
+                    progress=lambda done, total, name=name: advance(done, total, name),  # type: ignore[misc]
+                    **options,
+                )
+            result.save(output / f"{name}.png", overwrite=overwrite)
+            results.append((result.picture, result.recipe.prompt_used))
+        sheet = draw_sheet(Sheet(world.photos, world.scene, world.box, tuple(results), world.description))
+        sheet.save(output / "sheet.png", overwrite=overwrite)
+        subject_words = f"{subject.token} {subject.class_noun}"
+        reporter.done(
+            f"wrote {output / 'sheet.png'} and the single pictures beside it",
+            {
+                "sheet": str(output / "sheet.png"),
+                "subject": str(output / "subject.safetensors"),
+                "learned": subject_words,
+                "pictures": [str(output / f"{name}.png") for name in world.prompts],
+            },
+        )

@@ -1,0 +1,48 @@
+"""Learning a subject from a few photos: attribute decoupling, reweighted loss, one small file.
+
+Importing this room is cheap; torch is imported when something is learned or loaded.
+"""
+
+from intarsia.learning.config import PRESETS, LearnConfig
+from intarsia.learning.dictionary import AttributeDictionary
+from intarsia.learning.errors import (
+    DictionaryError,
+    LearnConfigError,
+    LearningError,
+    OtherBaseError,
+    PhotosError,
+    ResumeError,
+    SubjectError,
+)
+from intarsia.learning.identity import prompt_with_token
+from intarsia.learning.learn import learn_subject
+from intarsia.learning.photos import Photo, Photos
+from intarsia.learning.progress import LearnProgress
+from intarsia.learning.recombination import RegularPrompt, recombine
+from intarsia.learning.regular import Painter, RegularImage
+from intarsia.learning.subject import Subject
+from intarsia.perception import AttributeNamer
+
+__all__ = [
+    "PRESETS",
+    "AttributeDictionary",
+    "AttributeNamer",
+    "DictionaryError",
+    "LearnConfig",
+    "LearnConfigError",
+    "LearnProgress",
+    "LearningError",
+    "OtherBaseError",
+    "Painter",
+    "Photo",
+    "Photos",
+    "PhotosError",
+    "RegularImage",
+    "RegularPrompt",
+    "ResumeError",
+    "Subject",
+    "SubjectError",
+    "learn_subject",
+    "prompt_with_token",
+    "recombine",
+]

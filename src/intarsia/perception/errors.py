@@ -1,0 +1,17 @@
+"""What can go wrong while looking at pictures."""
+
+from __future__ import annotations
+
+from intarsia.errors import IntarsiaError
+
+
+class PerceptionError(IntarsiaError):
+    """A picture, or what is known about it, cannot be interpreted."""
+
+
+class VocabularyError(PerceptionError):
+    """A vocabulary of attributes is malformed."""
+
+
+class NamerError(PerceptionError):
+    """The attributes of a subject cannot be named."""

@@ -1,0 +1,67 @@
+"""One tiny studio for all tests of the room, and pictures."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.conftest_tiny import save_tiny, tiny_backbone
+
+from intarsia.editing import Studio
+from intarsia.imaging import Picture
+from intarsia.learning import Subject
+
+
+@lru_cache(maxsize=1)
+def tiny_studio() -> Studio:
+    return Studio(tiny_backbone())
+
+
+def noise_picture(
+    height: int = 72, width: int = 96, channels: int = 3, dtype: Any = np.uint8, seed: int = 0
+) -> Picture:
+    top = np.iinfo(dtype).max
+    values = np.random.default_rng(seed).integers(0, top, (height, width, channels), endpoint=True, dtype=dtype)
+    return Picture.from_array(values)
+
+
+@pytest.fixture
+def studio() -> Studio:
+    return tiny_studio()
+
+
+@pytest.fixture
+def scene() -> Picture:
+    return noise_picture()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_tiny(tiny_backbone(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "masks").mkdir()
+    mask = np.zeros((72, 72), np.uint8)
+    mask[16:56, 20:52] = 255
+    for number in range(2):
+        noise_picture(72, 72, seed=number).save(folder / f"{number}.png")
+        Picture.from_array(mask).save(folder / "masks" / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def subject(photo_folder: Path) -> Subject:
+    """Learned in a few steps; its dictionary is written by hand, so that tests know it."""
+    names = photo_folder / "names.yaml"
+    names.write_text("colour: [red]\nmaterial: [clay]\n")
+    return tiny_studio().learn(
+        photo_folder, "duck", preset="smoke", namer=f"yaml:{names}", regular_images=0, learning_rate=0.05
+    )
