@@ -203,3 +203,11 @@ def test_similarity_is_a_cosine_and_needs_an_image_tower() -> None:
     torch.testing.assert_close(one[0, 0], table[1, 2], atol=1e-5, rtol=0)
     with pytest.raises(BackboneError, match="no image encoder"):
         tiny_backbone(image_encoder=False).image_text_similarity(images, ["toy"])
+
+
+def test_the_prompt_of_a_removal_comes_with_the_model(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_tiny(tiny_backbone(), folder)
+    assert load_backbone(folder).background_prompt == "empty background"
+    (folder / "model_card.json").write_text('{"background_prompt": "an empty table"}')
+    assert load_backbone(folder).background_prompt == "an empty table"

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     )
 
 
+DEFAULT_BACKGROUND_PROMPT = "empty background"
+
+
 @dataclass(frozen=True, eq=False)
 class Backbone:
     """An SDXL-shaped inpainting model. The U-Net takes [noisy latent | mask | masked-image latent] channels.
@@ -46,6 +49,8 @@ class Backbone:
     image_mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     image_std: tuple[float, ...] = (0.5, 0.5, 0.5)
     licence: str | None = field(default=None)
+    background_prompt: str = DEFAULT_BACKGROUND_PROMPT
+    """What the model calls a place where nothing stands: the prompt of a removal."""
 
     @property
     def device(self) -> torch.device:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intarsia.backbones.backbone import Backbone
+from intarsia.backbones.backbone import DEFAULT_BACKGROUND_PROMPT, Backbone
 from intarsia.backbones.errors import BackboneError
 from intarsia.backbones.known_models import catalog, find_model
 from intarsia.backbones.weights import OPTIONAL_PARTS, WEIGHT_STEMS, part_variant, weight_files
@@ -66,6 +66,7 @@ def load_backbone(
         image_mean=mean,
         image_std=std,
         licence=catalog[name].licence if name in catalog else None,
+        background_prompt=_background_prompt(folder),
     )
 
 
@@ -162,6 +163,13 @@ def _require_inpainting(folder: Path, vae: Any, unet: Any) -> None:
         raise BackboneError(
             f"the U-Net of {folder} has no SDXL size conditioning: use a model of the SDXL family"
         )
+
+
+def _background_prompt(folder: Path) -> str:
+    """What the folder's `model_card.json` says that the model calls emptiness, where there is one."""
+    path = folder / "model_card.json"
+    card = _read_json(path) if path.is_file() else {}
+    return str(card.get("background_prompt", DEFAULT_BACKGROUND_PROMPT))
 
 
 def _image_statistics(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:

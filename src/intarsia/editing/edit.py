@@ -38,7 +38,7 @@ def run_edit(
     began = time.perf_counter()
     if subject is not None:
         subject.require_base(backbone)
-    words = words_of(request, subject, backbone.name)
+    words = words_of(request, subject, backbone.background_prompt)
     positive, negative = encode_words(backbone, words, request.negative_prompt, request.attribute_strength)
     mask = inputs.mask.grow(request.growth)
     view = seen_by_model(inputs.scene)

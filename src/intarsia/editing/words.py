@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from intarsia.backbones import Backbone
     from intarsia.learning import Subject
 
-BACKGROUND_CAPTIONS = {"miniature": "an empty table"}
-"""Model -> what it was taught to call a place where nothing stands; the prompt of a removal."""
-DEFAULT_BACKGROUND_CAPTION = "empty background"
-
-
 @dataclass(frozen=True)
 class Words:
     """`prompt` as it is encoded, and the `removed` attributes (TAS)."""
@@ -30,14 +25,14 @@ class Words:
     removed: tuple[str, ...]
 
 
-def words_of(request: EditRequest, subject: Subject | None, model_name: str) -> Words:
+def words_of(request: EditRequest, subject: Subject | None, background_prompt: str) -> Words:
     """The prompt with the subject's identity token put in, and the attributes that it contradicts (or that
     were given by hand). An empty prompt means the subject as it is, or for a removal the model's words for
     emptiness.
     """
     prompt = " ".join(request.prompt.split())
     if not prompt and request.verb == "remove":
-        prompt = BACKGROUND_CAPTIONS.get(model_name, DEFAULT_BACKGROUND_CAPTION)
+        prompt = background_prompt
     if not prompt and subject is not None:
         prompt = f"a photo of a {subject.class_noun}"
     if subject is not None:

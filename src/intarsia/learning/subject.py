@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import intarsia
-from intarsia.adapters import AdapterError, SubjectLora, load_lora
-from intarsia.imaging import check_writable, write_file_atomically
+from intarsia.adapters import AdapterError, SubjectLora, load_lora, save_lora
+from intarsia.imaging import check_writable
 from intarsia.learning.dictionary import AttributeDictionary
 from intarsia.learning.errors import DictionaryError, OtherBaseError, SubjectError
 from intarsia.learning.identity import prompt_with_token
@@ -60,12 +60,9 @@ class Subject:
         Raises:
             OutputExistsError, OutputError, DiskFullError: the file cannot be written.
         """
-        from safetensors.torch import save
 
         check_writable(path, overwrite=overwrite)
-        tensors = {key: self.lora[key].detach().cpu().contiguous() for key in sorted(self.lora)}
-        content = _with_sorted_header(save(tensors, metadata=self._metadata()))
-        write_file_atomically(path, content, overwrite=overwrite)
+        save_lora(path, self.lora, self._metadata())
 
     @classmethod
     def load(cls, path: str | Path) -> Subject:
@@ -122,16 +119,6 @@ class Subject:
             "steps_done": str(self.steps_done),
             "created_with": json.dumps(dict(self.created_with), sort_keys=True),
         }
-
-
-def _with_sorted_header(content: bytes) -> bytes:
-    """The same safetensors file with its header's metadata sorted: the library writes it in random order."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the data must start at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def _read(metadata: Mapping[str, str]) -> dict[str, Any]:

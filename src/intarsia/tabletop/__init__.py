@@ -16,7 +16,16 @@ from intarsia.tabletop.content import (
     split_of,
     split_seed,
 )
-from intarsia.tabletop.vocabulary import ATTRIBUTE_KINDS, IDENTITY_TOKEN, LEVELS, Level
+from intarsia.tabletop.vocabulary import (
+    ACCESSORIES,
+    ATTRIBUTE_KINDS,
+    COLOURS,
+    IDENTITY_TOKEN,
+    LEVELS,
+    MATERIALS,
+    PATTERNS,
+    Level,
+)
 
 if TYPE_CHECKING:
     from intarsia.tabletop.packing import FULL, Rectangle
@@ -34,10 +43,14 @@ _LAZY = {
 }
 
 __all__ = [
+    "ACCESSORIES",
     "ATTRIBUTE_KINDS",
+    "COLOURS",
     "FULL",
     "IDENTITY_TOKEN",
     "LEVELS",
+    "MATERIALS",
+    "PATTERNS",
     "Camera",
     "Level",
     "Placement",

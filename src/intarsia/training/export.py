@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from intarsia.tabletop import vocabulary_words
+import yaml
+
+from intarsia.tabletop import ACCESSORIES, COLOURS, MATERIALS, PATTERNS, Level, level, vocabulary_words
 from intarsia.training.tokenizer import learn_merges
 from intarsia.training.towers import TOWER_SIDE, Towers
 from intarsia.training.unet import SCHEDULER
@@ -16,7 +18,7 @@ from intarsia.training.unet import SCHEDULER
 SHARD_SIZE = "14MB"
 
 
-def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenizer: Any) -> None:
+def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenizer: Any, world: Level) -> None:
     """Write the whole model to ``folder``, replacing what was there. The parts become half precision in place."""
     from diffusers import DDIMScheduler
     from transformers import CLIPTextModel
@@ -51,6 +53,7 @@ def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenize
             "image_std": [0.5, 0.5, 0.5],
         },
     )
+    (folder / "vocabulary.yaml").write_text(yaml.safe_dump(vocabulary(world), sort_keys=False), encoding="utf-8")
     _write(
         folder / "model_index.json",
         {
@@ -69,6 +72,20 @@ def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenize
             "requires_aesthetics_score": False,
         },
     )
+
+
+def vocabulary(world: Level) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """The attribute words that the model was taught (``named``), and those of the wider world (``recognised``)."""
+    layout: dict[str, dict[str, dict[str, list[str]]]] = {"named": {}, "recognised": {}}
+    full = level("full")
+    words = {"colour": {c: (c,) for c in COLOURS}, "material": MATERIALS, "pattern": PATTERNS, "accessory": ACCESSORIES}
+    for kind, table in words.items():
+        for value in full.values(kind):
+            # Values are called by the word that captions use: "stripes", not "striped".
+            name, *others = [*table[value], *([value] if value not in table[value] else [])] or [value]
+            part = "named" if value in world.values(kind) else "recognised"
+            layout[part].setdefault("accessories" if kind == "accessory" else kind, {})[name] = others
+    return layout
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:

@@ -261,7 +261,7 @@ class Run:
             with torch.no_grad():
                 for p, a in zip(unet.parameters(), state["average"], strict=True):
                     p.copy_(a)
-        export_miniature(weights / "miniature", vae, unet, *towers)
+        export_miniature(weights / "miniature", vae, unet, *towers, level(self.recipe.level))
         write_card(weights / "miniature", self.card())
         export_judges(
             weights / "judges",
