@@ -13,15 +13,15 @@ from intarsia.imaging import Picture
 from intarsia.result import output_folder
 from intarsia.tabletop import Level, Subject, level, photo_scenes, sample_scene, split_seed
 
-SUBJECT_INDEX = 3
+SUBJECT_INDEX = 2
 """Which subject of the test split."""
-SCENE_SEED = 5
+SCENE_SEED = 11
 OTHER_OBJECTS = 1
 """Toys that stand in the scene already."""
 PHOTO_SEED = 1
 PHOTOS = 5
 PHOTO_SIDE = 192
-SCENE_SIDE = 384
+SCENE_SIDE = 192
 BOX_MARGIN = 0.12
 """How much larger than the toy the box is drawn, on each side."""
 DEFAULT_LEVEL = "small"

@@ -206,5 +206,8 @@ def photo_scenes(subject: Subject, world: Level, count: int, seed: int = 0) -> l
         place = Placement(
             subject, draw.uniform(-0.3, 0.3), draw.uniform(-0.3, 0.5), yaw, draw.uniform(0.75, 0.9)
         )
-        scenes.append(replace(stage, placements=(place,)))
+        # Whoever photographs one thing steps up to it: the camera looks at the toy through a longer lens.
+        target = (place.x + draw.uniform(-0.08, 0.08), 0.55 * place.scale, place.z)
+        camera = replace(stage.camera, target=target, focal=draw.uniform(3.4, 4.4))
+        scenes.append(replace(stage, placements=(place,), camera=camera))
     return scenes

@@ -79,7 +79,13 @@ def trace(packed: Packed, picture: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor
         torch.cat([normal, glass_normal]),
     )
     n = len(ray)
-    colour = shade_ground(packed, picture, point, normal, is_table, shadow[:n], open_sky[:n])
+    colour = torch.zeros_like(point)
+    bare = torch.ones(n, dtype=torch.bool, device=ray.device)
+    bare[solid_ray] = False
+    ground = bare.nonzero()[:, 0]
+    colour[ground] = shade_ground(
+        packed, picture[ground], point[ground], normal[ground], is_table[ground], shadow[ground], open_sky[ground]
+    )
     if len(solid_ray):
         colour[solid_ray] = shade_object(
             packed, picture[solid_ray], solid_object, point[solid_ray], normal[solid_ray], ray[solid_ray],

@@ -14,27 +14,35 @@ def _soft(edge: Tensor, sharpness: float) -> Tensor:
     return torch.sigmoid(edge * sharpness)
 
 
+def _wood(colour: Tensor, x: Tensor, z: Tensor) -> Tensor:
+    grain = torch.sin(x * 2.0 + torch.sin(z * 32) * 1.0) * 0.5 + torch.sin(z * 43 + torch.sin(x * 1.6) * 2) * 0.5
+    plank = torch.remainder((z * 1.6).floor() * 0.37, 1.0) - 0.5
+    return colour * (1 + 0.07 * grain + 0.16 * plank)[:, None]
+
+
+def _cloth(colour: Tensor, x: Tensor, z: Tensor) -> Tensor:
+    check = (_soft(torch.sin(x * 7), 24) * 0.5 + _soft(torch.sin(z * 7), 24) * 0.5)[:, None]
+    return colour * (1 - check) + 0.92 * check
+
+
+def _marble(colour: Tensor, x: Tensor, z: Tensor) -> Tensor:
+    wave = torch.sin(x * 3 + 2 * torch.sin(z * 2.3) + torch.sin(x * 5.1 + z * 3.7))
+    vein = wave.abs().clamp_max(0.25)[:, None]
+    return 0.80 * (0.6 + 1.6 * vein) * (0.6 + 0.4 * colour / colour.mean(1, keepdim=True))
+
+
+_TABLES = {"wood": _wood, "cloth": _cloth, "marble": _marble}
+
+
 def table_albedo(packed: Packed, picture: Tensor, point: Tensor) -> Tensor:
     """Albedo (N, 3) of table points."""
-    colour = packed.table_colour[picture]
+    out = packed.table_colour[picture]
     kind = packed.table[picture]
-    x, z = point[:, 0], point[:, 2]
-    grain = (
-        torch.sin(x * 2.0 + torch.sin(z * 32) * 1.0) * 0.5 + torch.sin(z * 43 + torch.sin(x * 1.6) * 2) * 0.5
-    )
-    plank = torch.remainder((z * 1.6).floor() * 0.37, 1.0) - 0.5
-    wood = colour * (1 + 0.07 * grain + 0.16 * plank)[:, None]
-    check = (_soft(torch.sin(x * 7), 24) * 0.5 + _soft(torch.sin(z * 7), 24) * 0.5)[:, None]
-    cloth = colour * (1 - check) + 0.92 * check
-    vein = (
-        torch.sin(x * 3 + 2 * torch.sin(z * 2.3) + torch.sin(x * 5.1 + z * 3.7))
-        .abs()
-        .clamp_max(0.25)[:, None]
-    )
-    marble = 0.80 * (0.6 + 1.6 * vein) * (0.6 + 0.4 * colour / colour.mean(1, keepdim=True))
-    out = torch.where((kind == TABLE_NAMES.index("wood"))[:, None], wood, colour)
-    out = torch.where((kind == TABLE_NAMES.index("cloth"))[:, None], cloth, out)
-    return torch.where((kind == TABLE_NAMES.index("marble"))[:, None], marble, out)
+    for name, paint in _TABLES.items():
+        mine = (kind == TABLE_NAMES.index(name)).nonzero()[:, 0]
+        if len(mine):
+            out[mine] = paint(out[mine], point[mine, 0], point[mine, 2])
+    return out
 
 
 def sky(direction: Tensor, light: Tensor) -> Tensor:
@@ -107,8 +115,9 @@ def shade_ground(
     open_sky: Tensor,
 ) -> Tensor:
     """Linear radiance (N, 3) of table and wall points."""
-    wall = packed.wall_colour[picture] * (1 - 0.08 * (point[:, 1:2] - 0.8).abs())
-    albedo = torch.where(is_table[:, None], table_albedo(packed, picture, point), wall)
+    albedo = packed.wall_colour[picture] * (1 - 0.08 * (point[:, 1:2] - 0.8).abs())
+    table = is_table.nonzero()[:, 0]
+    albedo[table] = table_albedo(packed, picture[table], point[table])
     direct = (normal * packed.light[picture]).sum(1).clamp_min(0) * shadow * 0.75
     ambient = (0.35 + 0.25 * normal[:, 1]) * open_sky * packed.ambient[picture]
     return albedo * (ambient + direct)[:, None]

@@ -137,7 +137,8 @@ def normals(packed: Packed, objects: Tensor, point: Tensor) -> Tensor:
             gap = distance(name, accessory, *local.coordinates(x + e * cx, y + e * cy, z + e * cz), local.k)
             nx, ny, nz = nx + cx * gap, ny + cy * gap, nz + cz * gap
         out[mine] = torch.stack([nx, ny, nz], 1)
-    return out / out.norm(dim=1, keepdim=True).clamp_min(1e-8)
+    unit: Tensor = out / out.norm(dim=1, keepdim=True).clamp_min(1e-8)
+    return unit
 
 
 def light_reaching(packed: Packed, picture: Tensor, point: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
