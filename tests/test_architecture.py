@@ -21,6 +21,9 @@ LIGHT = (
     "intarsia.request",
     "intarsia.result",
     "intarsia.cli",
+    "intarsia.tabletop",
+    "intarsia.training.__main__",
+    "intarsia.evaluation.__main__",
 )
 
 # Direct permissions; what these may import is permitted as well. Everyone may import `errors`.

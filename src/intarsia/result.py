@@ -124,21 +124,23 @@ def check_output(path: str | Path, *, overwrite: bool, suffixes: tuple[str, ...]
     target = Path(path)
     if target.suffix.lower() not in suffixes:
         raise OutputFormatError(f"cannot write {target}: its suffix must be one of {', '.join(suffixes)}")
-    if target.parent.is_dir():
-        return check_writable(target, overwrite=overwrite)
-    for folder in target.parents:
-        if folder.exists():
-            if not folder.is_dir():
-                raise OutputError(f"cannot write {target}: {folder} is not a folder; choose another place")
-            break
+    try:
+        if target.parent.is_dir():
+            return check_writable(target, overwrite=overwrite)
+        nearest = next(folder for folder in target.parents if folder.exists())
+        if not nearest.is_dir():
+            raise OutputError(f"cannot write {target}: {nearest} is not a folder; choose another place")
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise _cannot_write(target, error) from error
     return target
 
 
 @contextlib.contextmanager
 def output_folder(path: Path) -> Iterator[None]:
     """Make the missing folders of `path`; take them away again where nothing came to be in them."""
-    missing = [folder for folder in path.parents if not folder.exists()]
+    missing: list[Path] = []
     try:
+        missing += [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException as error:
@@ -146,5 +148,9 @@ def output_folder(path: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         if isinstance(error, OSError):
-            raise OutputError(f"cannot write {path}: {error.strerror}; choose another place") from error
+            raise _cannot_write(path, error) from error
         raise
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {error.strerror}; choose another place")

@@ -137,6 +137,16 @@ def test_catalog_is_read_only() -> None:
         catalog["x"] = catalog["miniature"]  # type: ignore[index]
 
 
+def test_the_catalog_gives_the_native_size_of_the_weights_there_are() -> None:
+    try:
+        _, path = find_model("miniature")
+    except MissingWeightsError:
+        pytest.skip("the miniature's weights are not part of this checkout")
+    vae, unet = (json.loads((path / part / "config.json").read_text()) for part in ("vae", "unet"))
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    assert catalog["miniature"].native_size == unet["sample_size"] * factor
+
+
 def test_encoding_is_scaled_per_picture_and_seeded() -> None:
     backbone = tiny_backbone()
     images = torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1

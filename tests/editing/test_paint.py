@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.conftest_tiny import tiny_backbone
 
 from intarsia.conditioning import empty_conditioning, encode_prompt
 from intarsia.editing import PaintOptions, paint
 from intarsia.editing.detail import add_lost_detail
-from intarsia.editing.paint import bounded_size, plan, seam_ring
+from intarsia.editing.paint import plan, seam_ring
 from intarsia.errors import EmptyMaskError
 from intarsia.imaging import Mask, Window
+from intarsia.result import StageRecord
 
 BACKBONE = tiny_backbone()
 
@@ -50,19 +49,6 @@ def test_lambda_chooses_the_stages(lam: float, names: list[str]) -> None:
     assert [stage.name for stage in plan(BACKBONE, box_mask((90, 90), 30, 30, 20, 20), options).stages] == names
 
 
-@given(
-    height=st.integers(1, 4000),
-    width=st.integers(1, 4000),
-    native=st.sampled_from([64, 96, 128, 1024]),
-    multiple=st.sampled_from([16, 32, 64]),
-)
-@settings(max_examples=60, deadline=None)
-def test_no_stage_is_painted_far_above_the_native_size(height: int, width: int, native: int, multiple: int) -> None:
-    size = bounded_size(Window(0, 0, height, width), native, multiple)
-    assert size[0] * size[1] <= 4 * native**2
-    assert all(side >= multiple and side % multiple == 0 for side in size)
-
-
 def painted(mask: Mask, seed: int = 0, **changes: object) -> np.ndarray:
     rgb = np.random.default_rng(1).random((*mask.size, 3), dtype=np.float32)
     options = PaintOptions.preset("default", steps=2, **changes)
@@ -94,7 +80,14 @@ def test_progress_counts_every_step() -> None:
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert [(stage.start, stage.end) for stage in report.stages] == [(0, 2), (2, 3)]
-    assert seam_ring(report.stages, 40) == 41
+
+
+def test_the_ring_is_past_the_feather_and_two_of_the_models_latent_cells_wide() -> None:
+    first = StageRecord(name="local", start=0, end=2, window=(0, 0, 64, 64), size=(64, 64))
+    last = StageRecord(name="global", start=2, end=3, window=(0, 0, 128, 192), size=(64, 64))
+    assert seam_ring((first, last), 4, latent_factor=8) == 48  # the wider side: 3 scene pixels a painted one
+    assert seam_ring((first, last), 4, latent_factor=4) == 24
+    assert seam_ring((last, first), 40, latent_factor=4) == 41
 
 
 def test_an_empty_mask_is_refused() -> None:

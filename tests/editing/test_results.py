@@ -113,5 +113,8 @@ def test_outputs_are_checked_without_making_anything(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="not a folder"):
         check_output(tmp_path / "file" / "out.png", overwrite=False)
+    for long in (tmp_path / ("a" * 300 + ".png"), tmp_path / ("a" * 300) / "out.png"):
+        with pytest.raises(OutputError, match="too long"):
+            check_output(long, overwrite=False)
     check_output(tmp_path / "a" / "b" / "out.png", overwrite=False)
     assert not (tmp_path / "a").exists()

@@ -182,7 +182,11 @@ def test_bad_files_are_named_and_explained_on_one_line(tmp_path: Path) -> None:
         with pytest.raises(kind) as caught:
             Picture.load(path)
         assert type(caught.value) is kind and name in str(caught.value) and "\n" not in str(caught.value)
-    for missing in (tmp_path / "absent.png", tmp_path):
+    with pytest.raises(UnreadableImageError, match="Pillow"), Image.open(tmp_path / "short.png") as image:
+        Picture.from_image(image)
+    with pytest.raises(UnreadableImageError, match="too long"):
+        Picture.load(tmp_path / ("a" * 300 + ".png"))
+    for missing in (tmp_path / "absent.png", tmp_path, tmp_path / "text.png" / "x.png"):
         with pytest.raises(MissingFileError, match=missing.name):
             Picture.load(missing)
 

@@ -53,8 +53,29 @@ def test_a_left_to_right_cast_is_gone_at_the_seam() -> None:
     assert np.abs(matched - source - noise)[inside].mean() < np.abs(cast)[:, 35:85].mean() / 5
 
 
+@pytest.mark.parametrize("ring", [32, 50, 75])
+def test_a_wide_ring_does_in_cells_what_a_narrow_one_does_by_pixels(ring: int) -> None:
+    size = (401, 467)
+    mask = Mask.from_box("171,120,150,141", size)
+    rows, columns = np.indices(size, np.float32)
+    cast = np.stack([columns / 2000 - 0.1, 0.05 + rows / 4000, np.full(size, -0.08, np.float32)], axis=-1)
+    source = np.random.default_rng(3).random((*size, 3), np.float32)
+    difference = match_seam(source + cast, source, mask, ring=ring) - source
+    assert np.abs(difference[mask.array]).mean() < np.abs(cast[mask.array]).mean() / 8
+    assert np.abs(difference[rim(mask, 3)]).max() < 0.02
+    np.testing.assert_array_equal((difference - (source + cast - source))[~mask.grow(2 * ring + 8).array], 0)
+    # What the hole holds plays no part.
+    other = source + cast
+    other[mask.array] = 0.5
+    np.testing.assert_allclose(
+        match_seam(other, source, mask, ring=ring)[mask.array] - np.float32(0.5),
+        (difference - cast)[mask.array],
+        atol=1e-5,
+    )
+
+
 @FEW
-@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.floats(0, 1))
+@given(st.integers(0, 2**32 - 1), st.integers(1, 50), st.floats(0, 1))
 def test_equal_on_the_ring_means_no_change_at_all(seed: int, ring: int, strength: float) -> None:
     random = np.random.default_rng(seed)
     source = random.random((*SIZE, 3), np.float32)

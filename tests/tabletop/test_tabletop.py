@@ -25,6 +25,7 @@ from intarsia.tabletop import (
     sample_scene,
     split_of,
     split_seed,
+    tracing,
     vocabulary_words,
     zoom_window,
 )
@@ -86,9 +87,47 @@ def test_any_size(size: tuple[int, int]) -> None:
     assert float(rendering.images.min()) >= 0 and float(rendering.images.max()) <= 1
 
 
-def test_zero_size_is_refused() -> None:
+def test_what_cannot_be_rendered_is_refused() -> None:
     with pytest.raises(IntarsiaError, match="0x8"):
         render([Scene()], (0, 8))
+    with pytest.raises(IntarsiaError, match="0 scenes"):
+        render([], (8, 8))
+    with pytest.raises(IntarsiaError, match="1 scenes through 2 rectangles"):
+        render([Scene()], (8, 8), [(0.0, 0.0, 1.0, 1.0)] * 2)
+
+
+def test_an_empty_table_is_a_scene_like_any_other() -> None:
+    scene = sample_scene(5, level("small"), objects=1)
+    alone = render([scene.without(0)], (24, 24))
+    beside = render([scene.without(0), scene], (24, 24))
+    assert not alone.numbers.any() and beside.numbers[1].any()
+    assert torch.allclose(alone.images[0], beside.images[0], atol=1e-6)
+
+
+def test_work_follows_the_pixels_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What makes rendering fast, counted instead of timed: few points a pixel, and few calls for many pictures."""
+    calls, points = 0, 0
+    true_distance = tracing.distance
+
+    def counted(name: str, accessory: str, x: torch.Tensor, *rest: object) -> torch.Tensor:
+        nonlocal calls, points
+        calls, points = calls + 1, points + x.numel()
+        return true_distance(name, accessory, x, *rest)  # type: ignore[arg-type]
+
+    def cost(scenes: list[Scene]) -> tuple[int, int]:
+        nonlocal calls, points
+        calls = points = 0
+        render(scenes, (32, 32))
+        return calls, points
+
+    monkeypatch.setattr(tracing, "distance", counted)
+    subject = Subject.sample(9, FULL)
+    scenes = [sample_scene(i, FULL, (subject,), 1) for i in range(6)]
+    one, all_together = cost(scenes[:1]), cost(scenes)
+    # Marching every pixel would ask for some sixty points each.
+    assert 0 < all_together[1] / (6 * 32 * 32) < 12
+    assert all_together[0] < 2 * one[0]
+    assert cost([s.without(0) for s in scenes]) == (0, 0)
 
 
 @given(st.integers(0, 10_000))

@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 
 from intarsia.errors import IntarsiaError
 from intarsia.tabletop import level, vocabulary_words
+from intarsia.training.__main__ import main
 from intarsia.training.examples import ExampleSet, draw_example, render_shard
 from intarsia.training.latents import cache_latents
 from intarsia.training.loop import DivergedError, LoopConfig, train
@@ -130,6 +131,14 @@ def test_cached_samples_show_the_object_only_inside_the_mask(examples: ExampleSe
     assert cache.mask.flatten(1).any(1).all()
     again = cache_latents(vae, examples, seed=1)
     assert torch.equal(cache.target, again.target) and torch.equal(cache.mask, again.mask)
+
+
+def test_an_unknown_stage_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["training", "--stage", "unett"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "'unett'" in capsys.readouterr().err
 
 
 class Line(nn.Module):

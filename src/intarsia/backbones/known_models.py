@@ -33,7 +33,7 @@ _ENTRIES = (
         location="weights/miniature",
         licence="Apache-2.0",
         licence_class="permissive",
-        native_size=128,
+        native_size=64,
         inpaint="nine-channel",
         description="The bundled small SDXL, trained on Tabletop; runs on a laptop CPU without any download.",
     ),

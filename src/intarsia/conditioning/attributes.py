@@ -66,7 +66,7 @@ def substitute_attributes(
     if not remove or strength == 0:
         return Conditioning(torch.cat([tower.tokens for tower in towers], dim=-1), second_pooled)
 
-    directions = [_attribute_rows(backbone, index, remove, context) for index in (0, 1)]
+    directions = _attribute_rows(backbone, remove, context)
     if joint:
         if not torch.equal(rows[0].cpu(), rows[1].cpu()) or len(directions[0]) != len(directions[1]):
             raise ConditioningError("the text towers tokenize this prompt differently: use joint=False")
@@ -156,22 +156,27 @@ def _check(remove: Sequence[str], context: str, strength: float, pooled: str) ->
         raise ConditioningError(f"pooled {pooled!r} is unknown: use one of {get_args(PooledMode)}")
 
 
-def _attribute_rows(backbone: Backbone, tower: int, remove: Sequence[str], context: str) -> Tensor:
-    """The attributes' own token rows (N, D) of one tower, each in its context sentence."""
+def _attribute_rows(backbone: Backbone, remove: Sequence[str], context: str) -> tuple[Tensor, Tensor]:
+    """Per tower, the attributes' own token rows (N, D), each in its context sentence."""
     import torch
 
-    tokenizer = (backbone.tokenizer, backbone.tokenizer_2)[tower]
     before, after = context.split(_SLOT)
-    found: list[Tensor] = []
-    for attribute in (text.strip() for text in remove):
-        sentence = before + attribute + after
-        rows = rows_of_range(tokenizer, sentence, len(before), len(before) + len(attribute))
-        if not rows:
-            raise ConditioningError(
-                f"attribute {attribute!r} does not fit into the context {context!r}: shorten both"
-            )
-        found.append(encode_towers(backbone, [sentence])[tower].tokens[0, rows])
-    return torch.cat(found)
+    attributes = [text.strip() for text in remove]
+    towers = encode_towers(backbone, [before + attribute + after for attribute in attributes])
+
+    def rows(tokenizer: object, tower: TowerOutput) -> Tensor:
+        found: list[Tensor] = []
+        for index, attribute in enumerate(attributes):
+            sentence = before + attribute + after
+            own = rows_of_range(tokenizer, sentence, len(before), len(before) + len(attribute))
+            if not own:
+                raise ConditioningError(
+                    f"attribute {attribute!r} does not fit into the context {context!r}: shorten both"
+                )
+            found.append(tower.tokens[index, own])
+        return torch.cat(found)
+
+    return rows(backbone.tokenizer, towers[0]), rows(backbone.tokenizer_2, towers[1])
 
 
 def _pooled_directions(backbone: Backbone, remove: Sequence[str], context: str, mode: PooledMode) -> Tensor:

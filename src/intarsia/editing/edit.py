@@ -53,7 +53,7 @@ def run_edit(
             seed=request.seed,
             progress=progress,
         )
-    ring = seam_ring(painted.stages, request.feather)
+    ring = seam_ring(painted.stages, request.feather, backbone.latent_factor)
     matched = match_seam(painted.rgb, view, mask, ring=ring, strength=request.seam_strength)
     finished = composite(inputs.scene, matched, mask, growth=0, feather=request.feather)
     recipe = Recipe(

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from intarsia.backbones import Backbone
     from intarsia.conditioning import Conditioning, ScheduledConditioning
 
-MAXIMUM_AREA = 4
-"""No stage is painted at more than this many times the model's native area."""
-
 PaintProgress = Callable[[int, int], None]
 """Called with (steps done, all steps)."""
 
@@ -106,23 +103,11 @@ def plan(backbone: Backbone, mask: Mask, options: PaintOptions) -> Plan:
         whole = _union(local, Window.around(mask.box, mask.size, margin=options.local_margin, share=share))
     windows = {"local": local, "global": whole}
     sizes = {
-        name: bounded_size(window, backbone.native_size, backbone.size_multiple) for name, window in windows.items()
+        name: window.native_size(backbone.native_size, backbone.size_multiple)
+        for name, window in windows.items()
     }
     lam = 1.0 if local == whole and options.lam > 0 else options.lam
     return Plan(windows, sizes, tuple(plan_stages(options.steps, lam)))
-
-
-def bounded_size(window: Window, native: int, multiple: int) -> tuple[int, int]:
-    """`Window.native_size`, with the longer side cut down in steps of `multiple` to at most 4 x native²
-    pixels.
-    """
-    height, width = window.native_size(native, multiple)
-    while height * width > MAXIMUM_AREA * native**2 and max(height, width) > multiple:
-        if height >= width:
-            height -= multiple
-        else:
-            width -= multiple
-    return height, width
 
 
 def paint(
@@ -161,8 +146,11 @@ def paint(
         )
 
     def paste(stage: Stage, scene: FloatArray, picture: Tensor) -> FloatArray:
-        written = chosen.windows[stage.name].write(scene, to_array(picture))
-        return (weights * written + (1 - weights) * scene).astype(np.float32)
+        window, result = chosen.windows[stage.name], scene.copy()
+        part, weight = window.crop(result), window.crop(weights)
+        new = np.clip(Window.resize(to_array(picture), window.size), 0.0, 1.0)
+        part[...] = weight * new + (1 - weight) * part
+        return result
 
     done = 0
 
@@ -206,13 +194,13 @@ def paint(
     return Painted(painted, tuple(_record(stage, chosen) for stage in chosen.stages))
 
 
-def seam_ring(plan_stages_: tuple[StageRecord, ...], feather: int) -> int:
-    """Width in scene pixels of the ring for `match_seam`: past the feather, and two latent cells (of 8 px)
-    wide.
+def seam_ring(stages: tuple[StageRecord, ...], feather: int, latent_factor: int) -> int:
+    """Width in scene pixels of the ring for `match_seam`: past the feather, and two latent cells (of
+    `latent_factor` painted pixels) wide.
     """
-    last = plan_stages_[-1]
+    last = stages[-1]
     scale = max(last.window[2] / last.size[0], last.window[3] / last.size[1])
-    return max(feather + 1, math.ceil(16 * scale))
+    return max(feather + 1, math.ceil(2 * latent_factor * scale))
 
 
 def to_tensor(values: FloatArray, *, signed: bool = True) -> Tensor:

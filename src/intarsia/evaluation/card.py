@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,53 @@ GOALS: dict[str, tuple[str, float, float, bool]] = {
     "bytes_changed_outside": ("bytes changed outside the support", 0, 0, False),
 }
 _JUDGES = ("judge_class", "judge_colour", "judge_material", "judge_pattern", "judge_accessory")
+# What the numbers above should be read against.
+BESIDE: dict[str, tuple[str, bool]] = {
+    "text_pattern_named": ("pattern right, of the prompts that name one", True),
+    "text_accessory_named": ("accessory right, of the prompts that name one", True),
+    "removal_psnr_fill": ("removal by a smooth fill without any model, PSNR in dB", False),
+    "words_top1": ("found among 50 when painted from its full caption, not learned", True),
+    "judge_top1": ("found among 50 when the judge sees a true render", True),
+    "edit_colour": ("colour edits right", True),
+    "edit_material": ("material edits right", True),
+    "edit_accessory": ("accessory edits right", True),
+}
 
 
 def _number(value: float, share: bool) -> str:
     return f"{100 * value:.1f} %" if share else f"{value:.1f}"
 
 
+def interval(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share seen in ``n`` independent samples (Wilson 1927)."""
+    z = 1.959964
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _measured(row: dict[str, Any], share: bool) -> str:
+    value, n = float(row["value"]), int(row["n"])
+    if not share:
+        return _number(value, share)
+    low, high = interval(value, n)
+    return f"{_number(value, share)} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def beside(metrics: dict[str, dict[str, Any]]) -> str:
+    """A Markdown list of the controls that were measured, and of what was not measured as usual."""
+    lines = [
+        f"- {what} (`{key}`): {_measured(metrics[key], share)}, n = {metrics[key]['n']}"
+        for key, (what, share) in BESIDE.items()
+        if key in metrics
+    ]
+    steps = sorted({int(row["learn_steps"]) for row in metrics.values() if "learn_steps" in row})
+    lines += [f"- **subjects were learned for {count} steps, not for the preset's**" for count in steps]
+    return "\n".join(lines) or "- not measured"
+
+
 def table(metrics: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table of every goal, measured or not."""
+    """A Markdown table of every goal, measured or not; shares with their 95 % interval."""
     rows = ["| what (key) | at least | aim | measured | n | reached |", "|---|---|---|---|---|---|"]
     for key, (what, least, aim, share) in GOALS.items():
         row = metrics.get(key)
@@ -38,7 +78,7 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
             value = float(row["value"])
             good = value <= least if key == "bytes_changed_outside" else value >= least
             best = value <= aim if key == "bytes_changed_outside" else value >= aim
-            measured, n = _number(value, share), str(row["n"])
+            measured, n = _measured(row, share), str(row["n"])
             reached = "aim" if best else "floor" if good else "no"
         rows.append(
             f"| {what} (`{key}`) | {_number(least, share)} | {_number(aim, share)} | {measured} | {n} | {reached} |"
@@ -54,8 +94,8 @@ def judges_line(metrics: dict[str, dict[str, Any]]) -> str:
 
 def write_markdown(weights: Path, results: Path, output: Path) -> None:
     """``MODEL_CARD.md`` from ``model_card.json`` and the results' JSON."""
-    card = json.loads((weights / "model_card.json").read_text())
-    metrics = json.loads(results.read_text())["metrics"] if results.exists() else {}
+    card = json.loads((weights / "model_card.json").read_text(encoding="utf-8"))
+    metrics = json.loads(results.read_text(encoding="utf-8"))["metrics"] if results.exists() else {}
     stages = "\n".join(
         f"| {name} | {row['images']:.0f} | {row['loss']:.4f} | {row['seconds'] / 60:.1f} |"
         for name, row in card["stages"].items()
@@ -77,6 +117,10 @@ It has only ever seen rendered toys on tables: on real photographs it paints poo
 Written by `make bench` on held-out subjects and scenes (`benchmarks/results/miniature.json`).
 
 {table(metrics)}
+
+Shares have 95 % intervals in brackets. What each number means: `docs/evaluation.md`. To read them against:
+
+{beside(metrics)}
 
 {judges_line(metrics)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,11 +50,12 @@ def crop_around(rgb: Rgb, mask: Bools, margin: float = 1.15) -> Tensor:
 
 @dataclass(frozen=True)
 class Judges:
-    """Networks that measure results and never condition them."""
+    """Networks that measure results and never condition them; ``hash`` is the SHA-256 of their weights' files."""
 
     attributes: AttributeJudge
     instances: InstanceJudge
     level: Level
+    hash: str
 
     @staticmethod
     def load(folder: Path | None = None) -> Judges:
@@ -68,11 +70,14 @@ class Judges:
         world, sizes = level(recipe["level"]), recipe["evaluators"]
         attributes = AttributeJudge(sizes["width"], world)
         instances = InstanceJudge(sizes["width"], sizes["embedding"])
+        digest = hashlib.sha256()
         for name, module in (("attributes", attributes), ("instances", instances)):
-            weights = load_file(folder / f"{name}.safetensors")
+            file = folder / f"{name}.safetensors"
+            weights = load_file(file)
             module.load_state_dict({k: v.float() for k, v in weights.items()})
             module.eval().requires_grad_(False)
-        return Judges(attributes, instances, world)
+            digest.update(file.read_bytes())
+        return Judges(attributes, instances, world, digest.hexdigest())
 
     def named(self, pictures: Sequence[Rgb], masks: Sequence[Bools], margin: float = 1.15) -> list[dict[str, str]]:
         """What each picture shows inside its mask, per head of :data:`HEADS`."""

@@ -73,7 +73,7 @@ def decode_file(path: str | Path, max_pixels: int | None) -> Decoded:
             f"{path} is not an image that can be read; use PNG, JPEG, WebP or TIFF"
         ) from error
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     with image:
         width, height = image.size
         if width * height > limit:
@@ -87,7 +87,7 @@ def decode_file(path: str | Path, max_pixels: int | None) -> Decoded:
         except PictureError as error:
             raise type(error)(f"{path}: {error}") from error
         except Exception as error:  # decoders raise almost anything on hostile bytes
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
 
 
 def decode_image(image: Image.Image, *, deep: NDArray[np.uint16] | None = None) -> Decoded:
@@ -121,16 +121,16 @@ def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def _head(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "no ordinary file"
-        raise MissingFileError(f"{path} is {kind}; name a picture file")
     try:
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no ordinary file"
+            raise MissingFileError(f"{path} is {kind}; name a picture file")
         with open(path, "rb") as file:
             head = file.read(32)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFileError(f"{path} does not exist; check the path") from error
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if not head:
         raise ZeroSizeError(f"{path} is empty (0 bytes); use another picture")
     return head
@@ -158,7 +158,8 @@ def _open(path: str | Path) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _unreadable(path: str | Path, error: Exception) -> UnreadableImageError:
+def unreadable(path: str | Path, error: Exception) -> UnreadableImageError:
+    """What to raise for whatever a decoder or the file system raised."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return UnreadableImageError(
         f"{path} is damaged, cut short or not readable ({reason}); use an intact copy"

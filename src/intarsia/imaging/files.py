@@ -38,7 +38,7 @@ def write_file_atomically(path: str | Path, data: bytes, *, overwrite: bool = Fa
     Raises `OutputExistsError`, `DiskFullError` or `OutputError`.
     """
     target = check_writable(path, overwrite=overwrite)
-    temporary = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.part")
+    temporary = target.with_name(f".intarsia-{secrets.token_hex(6)}.part")
     try:
         with open(temporary, "xb") as file:
             file.write(data)

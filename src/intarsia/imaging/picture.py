@@ -13,9 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from intarsia.errors import NonFiniteError, SizeMismatchError, UnsupportedPixelsError, ZeroSizeError
+from intarsia.errors import (
+    NonFiniteError,
+    PictureError,
+    SizeMismatchError,
+    UnsupportedPixelsError,
+    ZeroSizeError,
+)
 from intarsia.imaging.arrays import BoolArray, FloatArray, Pixels, Size, describe, frozen
-from intarsia.imaging.decoding import Decoded, decode_file, decode_image
+from intarsia.imaging.decoding import Decoded, decode_file, decode_image, unreadable
 from intarsia.imaging.encoding import encode
 from intarsia.imaging.files import check_writable, write_file_atomically
 
@@ -61,8 +67,13 @@ class Picture:
 
     @classmethod
     def from_image(cls, image: Image.Image) -> Picture:
-        """The picture of a Pillow image, by the rules of `load`."""
-        return cls._of(decode_image(image))
+        """The picture of a Pillow image, by the rules of `load`; Pillow may still have to read its file."""
+        try:
+            return cls._of(decode_image(image))
+        except PictureError:
+            raise
+        except Exception as error:  # decoders raise almost anything on hostile bytes
+            raise unreadable("the Pillow image", error) from error
 
     @classmethod
     def from_array(cls, array: NDArray[Any]) -> Picture:

@@ -10,8 +10,10 @@ from intarsia.imaging.arrays import BoolArray, FloatArray
 from intarsia.imaging.distance import bounding_box, distance_to
 from intarsia.imaging.mask import Mask
 from intarsia.imaging.membrane import membrane
+from intarsia.imaging.window import Window
 
 _SMOOTHINGS = 2
+_RING_CELLS = 16
 
 
 def match_seam(
@@ -24,6 +26,9 @@ def match_seam(
     and added times `strength` (0 to 1); outside the ring it fades to nothing over another `ring` pixels.
     Where both are equal on the ring, nothing changes at all. Values may leave [0, 1]. Without a ring (whole
     picture masked, or 0) nothing changes.
+
+    A ring of 32 pixels or more is worked on in cells of a sixteenth of its width, and ends to within a cell:
+    the smoothing leaves nothing finer, and the effort no longer grows with the width.
     """
     if generated.shape != source.shape or generated.shape[:2] != mask.size:
         raise SizeMismatchError(
@@ -39,20 +44,41 @@ def match_seam(
     if box is None or not ring or not strength:
         return result
     top, left, height, width = box
-    reach = 2 * ring + 1
+    cell = max(1, ring // _RING_CELLS)
+    reach = 2 * ring + 2 * cell
     part = (
         slice(max(0, top - reach), top + height + reach),
         slice(max(0, left - reach), left + width + reach),
     )
-    distance = distance_to(mask.array[part], 2 * ring)
-    on_ring = (distance > 0) & (distance <= ring)
-    if not on_ring.any():
-        return result
-    difference = np.where(on_ring[..., None], source[part] - result[part], np.float32(0)).astype(np.float32)
-    field = membrane(_smooth(difference, on_ring, max(1, ring // 2)), on_ring)
-    fade = np.clip(2 - np.minimum(distance, 2 * ring) / ring, 0, 1).astype(np.float32)[..., None]
-    result[part] += np.float32(strength) * fade * field
+    masked, difference = mask.array[part], source[part] - result[part]
+    if cell == 1:
+        correction = _correction(difference, masked, ring)
+    else:
+        coarse = _correction(*_in_cells(difference, masked, cell), ring // cell)
+        correction = Window.resize(coarse, masked.shape, "bilinear")
+    result[part] += np.float32(strength) * correction
     return result
+
+
+def _correction(difference: FloatArray, masked: BoolArray, ring: int) -> FloatArray:
+    """What to add (H, W, 3): the ring's smoothed difference as a membrane, fading outside the ring."""
+    distance = distance_to(masked, 2 * ring)
+    on_ring = (distance > 0) & (distance <= ring)
+    known = np.where(on_ring[..., None], difference, np.float32(0)).astype(np.float32)
+    field = membrane(_smooth(known, on_ring, max(1, ring // 2)), on_ring)
+    fade = np.clip(2 - np.minimum(distance, 2 * ring) / ring, 0, 1).astype(np.float32)[..., None]
+    return np.asarray(fade * field, np.float32)
+
+
+def _in_cells(difference: FloatArray, masked: BoolArray, cell: int) -> tuple[FloatArray, BoolArray]:
+    """Means over the unmasked pixels of cells of about `cell` pixels a side, and the cells with any masked
+    one.
+    """
+    size = (-(-masked.shape[0] // cell), -(-masked.shape[1] // cell))
+    known = (~masked)[..., None].astype(np.float32)
+    summed, weight = Window.resize(known * difference, size, "area"), Window.resize(known, size, "area")
+    means = np.divide(summed, weight, out=np.zeros_like(summed), where=weight > 0)
+    return means, Mask(masked).to_latent(size)
 
 
 def _smooth(values: FloatArray, known: BoolArray, radius: int) -> FloatArray:

@@ -90,7 +90,7 @@ class Packed:
 def pack(scenes: Sequence[Scene], device: str | torch.device = "cpu") -> Packed:
     """Tensors of a batch of scenes on one device."""
     placements = [(b, n, p) for b, s in enumerate(scenes) for n, p in enumerate(s.placements)]
-    most = max([len(s.placements) for s in scenes] + [1])
+    most = max((len(s.placements) for s in scenes), default=0)
     objects = torch.full((len(scenes), most), -1, dtype=torch.long)
     for row, (b, n, _) in enumerate(placements):
         objects[b, n] = row

@@ -113,7 +113,8 @@ def render(
     """Render scenes, each through a rectangle of its full picture.
 
     ``size``: (height, width) of the result; the full picture has the same aspect. ``rectangles``: parts of the
-    picture to fill the frame with (a real zoom: the camera stays where it is). Sizes below 1 are an IntarsiaError.
+    picture to fill the frame with (a real zoom: the camera stays where it is). Sizes below 1 are an IntarsiaError,
+    and so are no scenes at all.
     """
     height, width = size
     if height < 1 or width < 1:
@@ -121,6 +122,10 @@ def render(
             f"cannot render a picture of {height}x{width} pixels; both sides must be at least 1"
         )
     rectangles = [FULL] * len(scenes) if rectangles is None else list(rectangles)
+    if not scenes or len(rectangles) != len(scenes):
+        raise IntarsiaError(
+            f"cannot render {len(scenes)} scenes through {len(rectangles)} rectangles; give one or more, and one each"
+        )
     packed = pack(scenes, device)
     aspect = width / height
     frame = torch.tensor(rectangles, device=device, dtype=torch.float32)

@@ -66,6 +66,9 @@ def _slab(packed: Packed, obj: Tensor, origin: Tensor, ray: Tensor, margin: floa
 
 def _pairs(packed: Packed, picture: Tensor, origin: Tensor, ray: Tensor, margin: float) -> tuple[Tensor, ...]:
     """(ray, object) pairs whose box is met: ray rows, object rows, entry and exit distance."""
+    if not packed.objects.shape[1]:  # nothing stands anywhere
+        none, nowhere = picture[:0], origin[:0, 0]
+        return none, none, nowhere, nowhere
     rays, objects, entries, exits = [], [], [], []
     for k in range(packed.objects.shape[1]):
         obj = packed.objects[picture, k]

@@ -1,8 +1,30 @@
 """Pre-training recipes of the miniature, from rendered pictures to weights."""
 
-from intarsia.training.judges import AttributeJudge, InstanceJudge
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from intarsia.training.masks import draw_mask
 from intarsia.training.recipe import SCALES, Recipe, recipe
-from intarsia.training.towers import TOWER_SIDE as JUDGE_SIDE
+
+if TYPE_CHECKING:
+    from intarsia.training.judges import AttributeJudge, InstanceJudge
+    from intarsia.training.towers import TOWER_SIDE as JUDGE_SIDE
+
+# What needs torch is loaded when first asked for, so that --help is instant.
+_LAZY = {
+    "JUDGE_SIDE": ("towers", "TOWER_SIDE"),
+    "AttributeJudge": ("judges", "AttributeJudge"),
+    "InstanceJudge": ("judges", "InstanceJudge"),
+}
 
 __all__ = ["JUDGE_SIDE", "SCALES", "AttributeJudge", "InstanceJudge", "Recipe", "draw_mask", "recipe"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    file, inner = _LAZY[name]
+    return getattr(import_module(f"{__name__}.{file}"), inner)

@@ -6,10 +6,14 @@ import argparse
 import os
 from pathlib import Path
 
+from intarsia.errors import IntarsiaError
 from intarsia.training.recipe import SCALES, recipe
+
+STAGES = ("examples", "vae", "towers", "judges", "latents", "unet", "export")
 
 
 def main() -> None:
+    """Parse the command line and train; bad input is one line on stderr and exit code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m intarsia.training",
         description="Train the miniature stage by stage. The same command continues a run that was stopped.",
@@ -18,7 +22,7 @@ def main() -> None:
         "--scale", choices=list(SCALES), default="cpu", help="smoke: minutes; cpu: hours on two cores; gpu"
     )
     parser.add_argument("--run", type=Path, default=None, help="folder of the run (default: runs/SCALE)")
-    parser.add_argument("--stage", default="all", help="examples, vae, towers, judges, latents, unet, export, or all")
+    parser.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="one stage, or all that are left")
     parser.add_argument("--minutes", type=float, default=None, help="stop (resumably) after so many minutes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16, where the machine is faster with it")
@@ -29,6 +33,13 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
+    try:
+        _train(arguments)
+    except IntarsiaError as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+def _train(arguments: argparse.Namespace) -> None:
     import torch
 
     from intarsia.training.miniature import Run

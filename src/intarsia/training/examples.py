@@ -84,7 +84,7 @@ def _write_shard(task: tuple[Path, int, int, str, int, int, str, str]) -> Path:
         arrays = render_shard([draw_example(i, world, seed, split) for i in range(start, start + count)], side, device)
         part = path.with_suffix(".part")
         with part.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         os.replace(part, path)
     return path
 
@@ -123,11 +123,14 @@ class ExampleSet:
         """Read shards in the order given."""
         shards = [dict(np.load(p, allow_pickle=False)) for p in paths]
         meta = [json.loads(m) for s in shards for m in s["meta"]]
+        arrays = {
+            key: np.concatenate([s[key] for s in shards]) for key in ("present", "absent", "silhouette", "full")
+        }
         return ExampleSet(
-            *(np.concatenate([s[key] for s in shards]) for key in ("present", "absent", "silhouette", "full")),
-            [m["attributes"] for m in meta],
-            [m["seed"] for m in meta],
-            [m["table"] for m in meta],
+            **arrays,
+            attributes=[m["attributes"] for m in meta],
+            seeds=[m["seed"] for m in meta],
+            tables=[m["table"] for m in meta],
         )
 
     def __len__(self) -> int:

@@ -28,7 +28,8 @@ def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenize
     folder.mkdir(parents=True)
     vae.half().save_pretrained(folder / "vae", max_shard_size=SHARD_SIZE)
     unet.half().save_pretrained(folder / "unet", max_shard_size=SHARD_SIZE)
-    first = CLIPTextModel(towers.text[0].config)
+    config: Any = towers.text[0].config
+    first: Any = CLIPTextModel(config)
     # The two classes differ by the projection and, depending on the version of transformers, by a key prefix.
     trained = {k.removeprefix("text_model."): v for k, v in towers.text[0].state_dict().items()}
     first.load_state_dict({k: trained[k.removeprefix("text_model.")] for k in first.state_dict()}, strict=True)
@@ -43,7 +44,8 @@ def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenize
         _write(folder / name / "vocab.json", tokenizer.get_vocab())
         lines = ["#version: 0.2", *(f"{a} {b}" for a, b in learn_merges(vocabulary_words()))]
         (folder / name / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    DDIMScheduler.from_config(SCHEDULER).save_pretrained(folder / "scheduler")
+    scheduler: Any = DDIMScheduler.from_config(SCHEDULER)  # type: ignore[no-untyped-call]
+    scheduler.save_pretrained(folder / "scheduler")
     _write(
         folder / "image_encoder" / "preprocessor_config.json",
         {
@@ -78,7 +80,9 @@ def vocabulary(world: Level) -> dict[str, dict[str, dict[str, list[str]]]]:
     """The attribute words that the model was taught (``named``), and those of the wider world (``recognised``)."""
     layout: dict[str, dict[str, dict[str, list[str]]]] = {"named": {}, "recognised": {}}
     full = level("full")
-    words = {"colour": {c: (c,) for c in COLOURS}, "material": MATERIALS, "pattern": PATTERNS, "accessory": ACCESSORIES}
+    words: dict[str, dict[str, tuple[str, ...]]] = {
+        "colour": {c: (c,) for c in COLOURS}, "material": MATERIALS, "pattern": PATTERNS, "accessory": ACCESSORIES,
+    }  # fmt: skip
     for kind, table in words.items():
         for value in full.values(kind):
             # Values are called by the word that captions use: "stripes", not "striped".

@@ -130,7 +130,8 @@ def train_instance_judge(
     pairs = len(examples) // 2
 
     def loss(step: int, generator: Generator) -> Tensor:
-        chosen = torch.randint(pairs, (e.batch // 2,), generator=generator).unique()
+        drawn = torch.randint(pairs, (e.batch // 2,), generator=generator)
+        chosen: Tensor = drawn.unique()  # type: ignore[no-untyped-call]
         x = object_crops(
             examples, (2 * chosen).tolist() + (2 * chosen + 1).tolist(), generator, margin=MARGIN, flip=False
         )

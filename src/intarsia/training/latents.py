@@ -73,8 +73,8 @@ def cache_latents(
     targets, maskeds, masks, rows, empties = [], [], [], [], []
 
     def encode(x: Tensor) -> Tensor:
-        parts = [vae.encode(part.to(device)).latent_dist.mean.half().cpu() for part in x.split(batch)]
-        return torch.cat(parts)
+        parts: Any = x.split(batch)  # type: ignore[no-untyped-call]
+        return torch.cat([vae.encode(part.to(device)).latent_dist.mean.half().cpu() for part in parts])
 
     chunk = 16
     for start in range(0, len(examples), chunk):

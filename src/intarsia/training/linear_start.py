@@ -44,6 +44,7 @@ def _output(norm: Any, conv: nn.Conv2d, channels: int, rows: int) -> None:
     Two anchor channels at ±_ANCHOR make the (single) normalisation group's mean and deviation nearly constant; a lift
     of _LIFT moves the signal to where SiLU(x) is x.
     """
+    assert conv.bias is not None
     total = conv.in_channels
     deviation = (2 * _ANCHOR**2 / total) ** 0.5
     with torch.no_grad():

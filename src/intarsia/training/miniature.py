@@ -36,7 +36,6 @@ from intarsia.training.unet import build_unet, caption_bank, train_unet
 from intarsia.training.vae import build_vae, reconstruction_psnr, train_vae
 
 Say = Callable[[str], None]
-STAGES = ("examples", "vae", "towers", "judges", "latents", "unet", "export")
 VALIDATION = 512
 
 
@@ -62,6 +61,8 @@ class Run:
         return None if self.deadline is None else max(0.0, (self.deadline - time.monotonic()) / 60)
 
     def report(self, name: str) -> Callable[[dict[str, float]], None]:
+        """What the training loop calls with each row of its log."""
+
         def show(row: dict[str, float]) -> None:
             rate = row["images"] / max(row["seconds"], 1e-6)
             self.say(f"{name}: {row['images']:.0f} images, loss {row['loss']:.4f}, {rate:.1f} images/s")
@@ -110,6 +111,7 @@ class Run:
         os.replace(part, self.folder / f"{name}.final.pt")
 
     def vae(self) -> Any | None:
+        """The trained ``AutoencoderKL``; None when the minutes ran out (so do the other stages)."""
         vae: Any = build_vae(self.recipe)
         if not self._finished("vae", vae):
             vae = train_vae(
@@ -151,9 +153,11 @@ class Run:
         return towers, tokenizer
 
     def towers(self) -> tuple[Towers, Any] | None:
+        """The text and image towers that condition the miniature, and their tokenizer."""
         return self._towers("towers", 0)
 
     def judges(self) -> dict[str, Any] | None:
+        """The held-out judges by name: ``attributes``, ``instances``."""
         e, world = self.recipe.evaluators, level(self.recipe.level)
         attributes: AttributeJudge | None = AttributeJudge(e.width, world)
         if not self._finished("judge-attributes", attributes):
@@ -188,6 +192,7 @@ class Run:
         return self._towers("judge-towers", SEED_OFFSET)
 
     def latents(self) -> LatentCache | None:
+        """The cached training samples of the U-Net."""
         path = self.folder / "latents.pt"
         if path.exists():
             return LatentCache.load(path)
@@ -206,6 +211,7 @@ class Run:
         return cache
 
     def unet(self, *, bf16: bool = False) -> Any | None:
+        """The trained U-Net with its averaged weights."""
         unet = build_unet(self.recipe)
         if not self._finished("unet", unet):
             cache, towers = self.latents(), self.towers()

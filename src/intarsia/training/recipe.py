@@ -53,7 +53,7 @@ class UnetRecipe:
     head_dim: int = 32
     examples: int = 9_216
     captions: int = 2
-    images: int = 120_000
+    images: int = 100_000
     batch: int = 24
     learning_rate: float = 6e-4
     ema_half_life: int = 4_000

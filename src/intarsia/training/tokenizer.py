@@ -57,7 +57,7 @@ def build_tokenizer(words: Sequence[str], context: int) -> Any:
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(
         vocab=vocabulary,
-        merges=merges,
+        merges=merges,  # type: ignore[arg-type]  # pairs are taken, whatever the annotation says
         bos_token=START,
         eos_token=END,
         unk_token=END,

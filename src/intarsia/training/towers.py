@@ -151,7 +151,9 @@ class Towers(nn.Module):
         for i in (0, 1):
             picture = self.vision[i](pixel_values=images).image_embeds
             words = self.text[i](input_ids=tokens, attention_mask=None).text_embeds
-            total = total + self.image_heads[i].loss(picture, targets) + 0.5 * self.text_heads[i].loss(words, targets)
+            image_heads: Any = self.image_heads[i]
+            text_heads: Any = self.text_heads[i]
+            total = total + image_heads.loss(picture, targets) + 0.5 * text_heads.loss(words, targets)
             a, b = functional.normalize(picture, dim=1), functional.normalize(words, dim=1)
             logits = a @ b.T * self.scale[i].exp().clamp_max(60)
             total = total + 0.5 * (functional.cross_entropy(logits, same) + functional.cross_entropy(logits.T, same))

@@ -39,7 +39,7 @@ def build_unet(recipe: Recipe) -> Any:
     u = recipe.unet
     levels = len(u.channels)
     latent = recipe.vae.latent_channels
-    return UNet2DConditionModel(
+    return UNet2DConditionModel(  # type: ignore[no-untyped-call]
         sample_size=recipe.side // 2 ** (len(recipe.vae.channels) - 1),
         in_channels=2 * latent + 1,
         out_channels=latent,
@@ -104,7 +104,7 @@ def alphas_cumprod() -> Tensor:
     """ᾱ of the miniature's noise schedule, (1000,)."""
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler.from_config(SCHEDULER)
+    scheduler = DDIMScheduler.from_config(SCHEDULER)  # type: ignore[no-untyped-call]
     values: Tensor = scheduler.alphas_cumprod
     return values
 

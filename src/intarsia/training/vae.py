@@ -22,7 +22,7 @@ def build_vae(recipe: Recipe) -> Any:
     from diffusers import AutoencoderKL
 
     channels = recipe.vae.channels
-    vae = AutoencoderKL(
+    vae = AutoencoderKL(  # type: ignore[no-untyped-call]
         down_block_types=("DownEncoderBlock2D",) * len(channels),
         up_block_types=("UpDecoderBlock2D",) * len(channels),
         block_out_channels=channels,
@@ -100,7 +100,8 @@ def normalise_latents(vae: Any, x: Tensor) -> None:
 
     Afterwards the latents of such pictures have mean 0 and deviation 1 and ``scaling_factor`` is 1.
     """
-    mean = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(32)])
+    parts: Any = x.split(32)  # type: ignore[no-untyped-call]
+    mean = torch.cat([vae.encode(part).latent_dist.mean for part in parts])
     shift, spread = mean.mean((0, 2, 3)), mean.std((0, 2, 3))
     channels = len(shift)
     before, after = vae.quant_conv, vae.post_quant_conv
