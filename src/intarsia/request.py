@@ -120,8 +120,8 @@ class EditRequest(BaseModel):
     context_share: float | None = Field(gt=0, le=1)
     """The share of the global window's side that the mask fills; None: the global window is the whole scene.
     """
-    growth: int = Field(ge=0, le=4096)
-    feather: int = Field(ge=0, le=4096)
+    growth: int = Field(ge=0, le=512)
+    feather: int = Field(ge=0, le=512)
     seam_strength: float = Field(ge=0, le=1)
     remove_attributes: tuple[str, ...] | Literal["auto", "none"]
     """Attributes substituted (TAS): by hand, looked up in the subject's dictionary, or none."""

@@ -20,6 +20,7 @@ from intarsia.training.examples import ExampleSet, draw_example, render_shard
 from intarsia.training.latents import cache_latents
 from intarsia.training.loop import DivergedError, LoopConfig, train
 from intarsia.training.masks import SHAPES, bounding_box, draw_mask
+from intarsia.training.miniature import OtherRecipeError, Run
 from intarsia.training.recipe import CPU, SMOKE, recipe
 from intarsia.training.tokenizer import build_tokenizer, learn_merges
 from intarsia.training.towers import attribute_targets, object_crops
@@ -179,3 +180,10 @@ def test_a_loss_that_is_no_number_stops_with_advice(tmp_path: Path) -> None:
     line = Line()
     with pytest.raises(DivergedError, match="lower the learning rate"):
         train(line, lambda s, g: line.loss(s, g) * float("nan"), _config(), tmp_path)
+
+
+def test_a_runs_folder_belongs_to_one_recipe(tmp_path: Path) -> None:
+    Run(SMOKE, tmp_path)
+    Run(SMOKE, tmp_path)
+    with pytest.raises(OtherRecipeError, match="another recipe"):
+        Run(replace(SMOKE, seed=8), tmp_path)

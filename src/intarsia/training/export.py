@@ -23,6 +23,7 @@ def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenize
     from diffusers import DDIMScheduler
     from transformers import CLIPTextModel
 
+    place, folder = folder, folder.with_name(folder.name + ".new")
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -74,6 +75,10 @@ def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenize
             "requires_aesthetics_score": False,
         },
     )
+    # The old weights only go once the new ones are complete.
+    if place.exists():
+        shutil.rmtree(place)
+    folder.replace(place)
 
 
 def vocabulary(world: Level) -> dict[str, dict[str, dict[str, list[str]]]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from intarsia.errors import IntarsiaError
 from intarsia.tabletop import background_caption, level, vocabulary_words
 from intarsia.training.examples import ExampleSet, render_examples
 from intarsia.training.export import export_judges, export_miniature, write_card
@@ -39,6 +40,10 @@ Say = Callable[[str], None]
 VALIDATION = 512
 
 
+class OtherRecipeError(IntarsiaError):
+    """The folder of a run was begun with other settings."""
+
+
 class Run:
     """One training run in one folder."""
 
@@ -55,6 +60,18 @@ class Run:
         self.deadline = None if minutes is None else time.monotonic() + minutes * 60
         self._examples: dict[str, ExampleSet] = {}
         folder.mkdir(parents=True, exist_ok=True)
+        self._claim()
+
+    def _claim(self) -> None:
+        """A run's folder belongs to one recipe: stages of different recipes must not be mixed unseen."""
+        path = self.folder / "recipe.json"
+        mine = json.dumps(asdict(self.recipe), indent=1)
+        if not path.exists():
+            path.write_text(mine)
+        elif path.read_text() != mine:
+            raise OtherRecipeError(
+                f"{self.folder} holds a run of another recipe; give another folder with --run, or undo the change"
+            )
 
     def left(self) -> float | None:
         """Minutes left of this call's allowance, None when there is no limit."""
