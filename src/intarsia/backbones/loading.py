@@ -4,7 +4,8 @@ noise."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,10 @@ def load_backbone(
     index = _read_json(folder / "model_index.json")
     _require_parts(folder)
     dtype = torch.float32 if dtype is None else dtype
-    parts: dict[str, Any] = {
-        part: _load_part(folder, part, dtype) for part in WEIGHT_STEMS if (folder / part).is_dir()
-    }
+    with _quietly():
+        parts: dict[str, Any] = {
+            part: _load_part(folder, part, dtype) for part in WEIGHT_STEMS if (folder / part).is_dir()
+        }
     if dtype is torch.float16 and parts["vae"].config.get("force_upcast", False):
         parts["vae"] = _load_part(folder, "vae", torch.float32)
     for module in parts.values():
@@ -68,6 +70,22 @@ def load_backbone(
         licence=catalog[name].licence if name in catalog else None,
         background_prompt=_background_prompt(folder),
     )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the libraries' own bars for the shards of each part; they come back as they were."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    modules = [m for m in (diffusers_logging, transformers_logging) if m.is_progress_bar_enabled()]
+    for module in modules:
+        module.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.enable_progress_bar()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def train_attribute_judge(
         return judge.loss(x, attribute_targets([examples.attributes[r] for r in rows], world))
 
     config = LoopConfig(
-        "judge-attributes", e.images, e.batch, e.learning_rate, recipe.seed + SEED_OFFSET, minutes=minutes
+        "judge-attributes", e.attribute_images, e.batch, e.learning_rate, recipe.seed + SEED_OFFSET, minutes=minutes
     )
     return judge if train(judge, loss, config, folder, report) else None
 

@@ -66,6 +66,7 @@ class EvaluatorRecipe:
 
     width: int = 32
     embedding: int = 64
+    attribute_images: int = 140_000
     images: int = 48_000
     batch: int = 48
     learning_rate: float = 2e-3
@@ -106,7 +107,7 @@ SMOKE = replace(
     vae=replace(CPU.vae, channels=(16, 16, 32), images=64, batch=8),
     towers=replace(CPU.towers, widths=(32, 32), vision_width=32, vision_layers=1, projection=32, images=64, batch=16),
     unet=replace(CPU.unet, channels=(32, 64), transformer_layers=(1, 1), images=64, batch=8),
-    evaluators=replace(CPU.evaluators, width=8, images=64, batch=16),
+    evaluators=replace(CPU.evaluators, width=8, attribute_images=64, images=64, batch=16),
 )
 GPU = replace(
     CPU,
@@ -125,7 +126,7 @@ GPU = replace(
         learning_rate=6e-4,
         ema_half_life=100_000,
     ),
-    evaluators=replace(CPU.evaluators, images=1_500_000, batch=256),
+    evaluators=replace(CPU.evaluators, attribute_images=3_000_000, images=1_500_000, batch=256),
 )
 SCALES = {r.scale: r for r in (SMOKE, CPU, GPU)}
 
