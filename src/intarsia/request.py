@@ -48,6 +48,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "default": MappingProxyType(
             {
                 **_COMMON,
+                "steps": 20,
+                "guidance_scale": 5.0,
+                "scheduler": "dpmpp_2m_karras",
+                "lam": 1.0,
                 "local_share": 0.6,
                 "local_minimum_fraction": 0.0,
                 "context_share": 0.42,
@@ -61,11 +65,21 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Preset -> the values of all fields that a request does not name. `paper` is DreamMix (2024) and its
 released code; `default` differs in its windows (adaptive, so that small objects are painted at full size),
-in keeping the local window's detail, and in matching colours at the seam instead of a wide blend.
+in keeping the local window's detail, and in matching colours at the seam instead of a wide blend; its
+sampler, guidance and λ were chosen on the miniature (docs/sampling.md has the numbers). Both blend the
+known region before and after each call of the model.
 """
 
-REMOVAL: Mapping[str, Any] = MappingProxyType({"growth": 4, "remove_attributes": "none"})
-"""What removal changes in every preset: masks drawn tightly would leave the object's rim standing."""
+_REMOVAL: dict[str, Any] = {"growth": 4, "remove_attributes": "none"}
+REMOVAL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "paper": MappingProxyType(_REMOVAL),
+        "default": MappingProxyType({**_REMOVAL, "lam": 0.7, "guidance_scale": 2.0}),
+    }
+)
+"""What removal changes in each preset: masks drawn tightly would leave the object's rim standing, and emptiness
+needs less guidance and more of the surroundings than an object does (measured, docs/sampling.md).
+"""
 
 
 class EditRequest(BaseModel):
@@ -141,9 +155,10 @@ class EditRequest(BaseModel):
     def _fill_from_preset(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        preset = PRESETS.get(str(data.get("preset", "default")), PRESETS["default"])
-        removal = REMOVAL if data.get("verb") == "remove" else {}
-        return {**preset, **removal, **data}
+        name = str(data.get("preset", "default"))
+        name = name if name in PRESETS else "default"
+        removal = REMOVAL[name] if data.get("verb") == "remove" else {}
+        return {**PRESETS[name], **removal, **data}
 
     @field_validator("remove_attributes")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from intarsia.tabletop.captions import background_caption, caption, paraphrase, vocabulary_words
+from intarsia.tabletop.captions import background_caption, caption, colour_is_right, paraphrase, vocabulary_words
 from intarsia.tabletop.content import (
     Camera,
     Placement,
@@ -60,6 +60,7 @@ __all__ = [
     "Subject",
     "background_caption",
     "caption",
+    "colour_is_right",
     "level",
     "object_frame",
     "paraphrase",

@@ -9,6 +9,7 @@ from intarsia.tabletop.vocabulary import (
     ACCESSORIES,
     CLASSES,
     COLOURS,
+    EVEN_PATTERNS,
     IDENTITY_TOKEN,
     MATERIALS,
     PATTERNS,
@@ -23,6 +24,14 @@ _EMPTY = (
     "only the {table}, nothing on it",
     "the {table} and the wall",
 )
+
+
+def colour_is_right(attributes: Mapping[str, str], seen: str) -> bool:
+    """Whether a colour is a true answer to "what colour is it?": of an even pattern, either of its two is."""
+    right = {attributes["colour"]}
+    if attributes["pattern"] in EVEN_PATTERNS:
+        right.add(attributes["second_colour"])
+    return seen in right
 
 
 def caption(attributes: Mapping[str, str]) -> str:

@@ -44,6 +44,9 @@ PATTERNS: dict[str, tuple[str, ...]] = {
 }
 """Pattern → the nouns captions use for it; every pattern but plain has a second colour."""
 
+EVEN_PATTERNS = ("striped", "checked", "zigzag")
+"""Patterns whose two colours cover equal parts, so that either may be called the colour of the toy."""
+
 MATERIALS: dict[str, tuple[str, ...]] = {
     "clay": ("clay", "matte"),
     "metal": ("metal", "metallic"),

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from intarsia.tabletop import ATTRIBUTE_KINDS, Level, level
+from intarsia.tabletop import ATTRIBUTE_KINDS, Level, colour_is_right, level
 from intarsia.training.examples import ExampleSet
 from intarsia.training.loop import LoopConfig, train
 from intarsia.training.recipe import Recipe
@@ -146,7 +146,7 @@ def train_instance_judge(
 
 @torch.no_grad()
 def attribute_accuracy(judge: AttributeJudge, examples: ExampleSet, world: Level) -> dict[str, float]:
-    """Share right per kind on renders; absent attributes do not count."""
+    """Share right per kind on renders; absent attributes do not count; of an even pattern either colour is right."""
     names = (*ATTRIBUTE_KINDS, "second_colour", "accessory_colour")
     predicted, wanted = [], []
     for start in range(0, len(examples), 64):
@@ -154,10 +154,12 @@ def attribute_accuracy(judge: AttributeJudge, examples: ExampleSet, world: Level
         predicted.append(judge.predict(object_crops(examples, rows)))
         wanted.append(attribute_targets([examples.attributes[r] for r in rows], world))
     p, w = torch.cat(predicted), torch.cat(wanted)
+    right = p == w
+    right[:, 1] = torch.tensor(
+        [colour_is_right(a, world.colours[int(c)]) for a, c in zip(examples.attributes, p[:, 1], strict=True)]
+    )
     return {
-        name: float((p[:, i] == w[:, i])[w[:, i] >= 0].float().mean())
-        for i, name in enumerate(names)
-        if (w[:, i] >= 0).any()
+        name: float(right[:, i][w[:, i] >= 0].float().mean()) for i, name in enumerate(names) if (w[:, i] >= 0).any()
     }
 
 

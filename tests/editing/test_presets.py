@@ -1,0 +1,23 @@
+"""Presets are data: what a request does not name comes from the preset and the verb."""
+
+from __future__ import annotations
+
+from intarsia.request import PRESETS, EditRequest
+
+BASE = {"scene_sha256": "0", "box": "1,1,4,4"}
+
+
+def test_removal_asks_for_less_guidance_and_more_surroundings() -> None:
+    insert = EditRequest(verb="insert", prompt="a mug", **BASE)
+    remove = EditRequest(verb="remove", **BASE)
+    assert remove.guidance_scale < insert.guidance_scale
+    assert remove.lam < insert.lam
+    assert remove.growth > insert.growth
+    assert EditRequest(verb="remove", lam=1.0, growth=0, **BASE).lam == 1.0
+
+
+def test_paper_keeps_the_published_settings_for_both_verbs() -> None:
+    for verb in ("insert", "remove"):
+        request = EditRequest(verb=verb, prompt="a mug", preset="paper", **BASE)
+        assert (request.steps, request.guidance_scale, request.lam) == (30, 4.0, 0.7)
+        assert request.feather == PRESETS["paper"]["feather"]
