@@ -13,9 +13,9 @@ from intarsia.imaging import Picture
 from intarsia.result import output_folder
 from intarsia.tabletop import Level, Subject, level, photo_scenes, sample_scene, split_seed
 
-SUBJECT_INDEX = 2
+SUBJECT_INDEX = 11
 """Which subject of the test split."""
-SCENE_SEED = 11
+SCENE_SEED = 2
 OTHER_OBJECTS = 1
 """Toys that stand in the scene already."""
 PHOTO_SEED = 1

@@ -42,7 +42,7 @@ def export_miniature(folder: Path, vae: Any, unet: Any, towers: Towers, tokenize
     for name in ("tokenizer", "tokenizer_2"):
         tokenizer.save_pretrained(folder / name)
         # CLIP's classic pair of files, for tools that do not read tokenizer.json.
-        _write(folder / name / "vocab.json", tokenizer.get_vocab())
+        _write(folder / name / "vocab.json", dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])))
         lines = ["#version: 0.2", *(f"{a} {b}" for a, b in learn_merges(vocabulary_words()))]
         (folder / name / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     scheduler: Any = DDIMScheduler.from_config(SCHEDULER)  # type: ignore[no-untyped-call]
