@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
     os.environ[_name] = "1"
@@ -12,3 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 import torch  # noqa: E402  (after the variables it reads)
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+# Programs started in the background of a shell inherit an ignored SIGINT, and Python then installs no handler;
+# the tests of Ctrl-C need the usual one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

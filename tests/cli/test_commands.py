@@ -123,12 +123,7 @@ def test_one_photo_works_and_warns(run: Run, folder: Path, model_folder: Path) -
 
 
 def test_stopping_learning_early_saves(
-    run: Run,
-    folder: Path,
-    model_folder: Path,
-    photo_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    run: Run, folder: Path, model_folder: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import signal
 
@@ -141,9 +136,6 @@ def test_stopping_learning_early_saves(
 
         return report
 
-    # Programs started in the background of a shell inherit an ignored SIGINT; Python then installs no handler.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     assert learn.learning_report is common.learning_report
     monkeypatch.setattr(learn, "learning_report", interrupt_at_step_two)
     file = folder / "duck.safetensors"
