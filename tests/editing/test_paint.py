@@ -22,7 +22,7 @@ def box_mask(size: tuple[int, int], top: int, left: int, height: int, width: int
 
 
 def test_default_windows_hold_the_object_at_a_good_share_and_some_context() -> None:
-    chosen = plan(BACKBONE, box_mask((400, 600), 200, 300, 48, 60), PaintOptions.preset("default"))
+    chosen = plan(BACKBONE, box_mask((400, 600), 200, 300, 48, 60), PaintOptions.preset("default", lam=0.7, steps=30))
     local, context = chosen.windows["local"], chosen.windows["global"]
     assert local.size == (100, 100)  # 60 px at a share of 0.6
     assert 135 <= context.height <= 145 and context.size[0] == context.size[1]
@@ -38,7 +38,7 @@ def test_paper_windows_are_margin_and_fraction_then_the_whole_scene() -> None:
 
 
 def test_equal_windows_are_painted_once() -> None:
-    chosen = plan(BACKBONE, box_mask((64, 64), 4, 4, 56, 56), PaintOptions.preset("default"))
+    chosen = plan(BACKBONE, box_mask((64, 64), 4, 4, 56, 56), PaintOptions.preset("default", lam=0.7, steps=30))
     assert chosen.windows["local"] == chosen.windows["global"]
     assert [(stage.name, stage.start, stage.end) for stage in chosen.stages] == [("local", 0, 30)]
 
@@ -51,7 +51,7 @@ def test_lambda_chooses_the_stages(lam: float, names: list[str]) -> None:
 
 def painted(mask: Mask, seed: int = 0, **changes: object) -> np.ndarray:
     rgb = np.random.default_rng(1).random((*mask.size, 3), dtype=np.float32)
-    options = PaintOptions.preset("default", steps=2, **changes)
+    options = PaintOptions.preset("default", **{"steps": 2, "lam": 0.7, **changes})
     words = encode_prompt(BACKBONE, "a red mug"), empty_conditioning(BACKBONE)
     return paint(BACKBONE, rgb, mask.array, positive=words[0], negative=words[1], options=options, seed=seed).rgb
 
@@ -67,7 +67,7 @@ def test_progress_counts_every_step() -> None:
     mask, seen = box_mask((70, 90), 20, 30, 24, 20), []
     words = encode_prompt(BACKBONE, "a red mug"), empty_conditioning(BACKBONE)
     rgb = np.zeros((70, 90, 3), np.float32)
-    options = PaintOptions.preset("default", steps=3)
+    options = PaintOptions.preset("default", steps=3, lam=0.7)
     report = paint(
         BACKBONE,
         rgb,

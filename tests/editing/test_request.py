@@ -17,7 +17,7 @@ def test_a_request_holds_every_value_of_its_preset(preset: str) -> None:
 
 def test_presets_name_the_same_fields_and_differ() -> None:
     assert set(PRESETS["paper"]) == set(PRESETS["default"]) <= set(EditRequest.model_fields)
-    assert (PRESETS["paper"]["lam"], PRESETS["default"]["lam"]) == (0.7, 0.7)
+    assert (PRESETS["paper"]["lam"], PRESETS["default"]["lam"]) == (0.7, 1.0)
     assert PRESETS["paper"]["keep_detail"] is False and PRESETS["default"]["keep_detail"] is True
 
 

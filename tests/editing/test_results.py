@@ -23,7 +23,7 @@ from intarsia.result import EditResult, Recipe, RecipeError, check_output, read_
 @pytest.fixture
 def result(studio: Studio, tmp_path: Path) -> EditResult:
     noise_picture(seed=4).save(tmp_path / "scene.png")
-    return studio.insert(tmp_path / "scene.png", box="30,20,24,24", prompt="a red mug", steps=2, seed=3)
+    return studio.insert(tmp_path / "scene.png", box="30,20,24,24", prompt="a red mug", steps=2, seed=3, lam=0.7)
 
 
 def test_the_png_carries_the_recipe(result: EditResult, tmp_path: Path) -> None:
