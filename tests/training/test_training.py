@@ -20,8 +20,9 @@ from intarsia.training.examples import ExampleSet, draw_example, render_shard
 from intarsia.training.latents import cache_latents
 from intarsia.training.loop import DivergedError, LoopConfig, train
 from intarsia.training.masks import SHAPES, bounding_box, draw_mask
-from intarsia.training.miniature import OtherRecipeError, Run
+from intarsia.training.miniature import Run
 from intarsia.training.recipe import CPU, SMOKE, recipe
+from intarsia.training.run import OtherRecipeError
 from intarsia.training.tokenizer import build_tokenizer, learn_merges
 from intarsia.training.towers import attribute_targets, object_crops
 from intarsia.training.vae import build_vae, normalise_latents, to_tensor

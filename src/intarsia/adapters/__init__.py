@@ -1,17 +1,40 @@
 """Things injected into a backbone and ejected without a trace, and the files they live in."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from intarsia.adapters.errors import AdapterError, AdapterFileError, AdapterKeyError
 from intarsia.adapters.files import load_lora, save_lora
 from intarsia.adapters.keys import from_diffusers, to_diffusers
 from intarsia.adapters.subject_lora import SubjectLora
 
+if TYPE_CHECKING:
+    from intarsia.adapters.assign import Assign, AssignConfig
+    from intarsia.adapters.refine import Refine, RefineConfig
+
+# Modules of torch are loaded when first asked for, so that checks of a request stay quick.
+_LAZY = {"Assign": "assign", "AssignConfig": "assign", "Refine": "refine", "RefineConfig": "refine"}
+
 __all__ = [
     "AdapterError",
     "AdapterFileError",
     "AdapterKeyError",
+    "Assign",
+    "AssignConfig",
+    "Refine",
+    "RefineConfig",
     "SubjectLora",
     "from_diffusers",
     "load_lora",
     "save_lora",
     "to_diffusers",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

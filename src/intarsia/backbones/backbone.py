@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from intarsia.backbones.errors import BackboneError
 from intarsia.backbones.images import prepare_for_image_encoder
-from intarsia.backbones.weights import hash_files, weight_files
+from intarsia.backbones.weights import model_hash
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_BACKGROUND_PROMPT = "empty background"
+FeatureLayer = Literal["penultimate", "last"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ class Backbone:
         """sha256 over the weight files (or, for a model made in memory, over its parameters). Computed
         once."""
         if self.path is not None:
-            return hash_files(self.path, weight_files(self.path))
+            return model_hash(self.path)
         import torch
 
         digest = hashlib.sha256()
@@ -198,15 +199,37 @@ class Backbone:
 
     def image_embeddings(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] -> the image tower's projected embeddings (B, P)."""
-        if self.image_encoder is None:
+        tower, prepared = self._for_image_encoder(images)
+        embeddings: Tensor = tower(pixel_values=prepared).image_embeds
+        return embeddings
+
+    def image_features(self, images: Tensor, layer: FeatureLayer) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] -> the image tower's states (B, N, F), the class token first.
+
+        Args:
+            layer: "penultimate", what enters the last layer (`hidden_states[-2]`), or "last", what leaves it
+                (`last_hidden_state`, not normalised). All N = 1 + patches tokens in both cases.
+
+        Raises:
+            BackboneError: the model has no image encoder, or the layer is unknown.
+        """
+        if layer not in get_args(FeatureLayer):
+            raise BackboneError(f"layer {layer!r} is unknown: use one of {get_args(FeatureLayer)}")
+        tower, prepared = self._for_image_encoder(images)
+        output = tower(pixel_values=prepared, output_hidden_states=True)
+        features: Tensor = output.last_hidden_state if layer == "last" else output.hidden_states[-2]
+        return features
+
+    def _for_image_encoder(self, images: Tensor) -> tuple[CLIPVisionModelWithProjection, Tensor]:
+        """The image tower, and images as it wants them."""
+        tower = self.image_encoder
+        if tower is None:
             raise BackboneError(f"model {self.name!r} has no image encoder: use a model that has one")
-        first = next(self.image_encoder.parameters())
-        size = int(cast(int, self.image_encoder.config.image_size))
-        prepared = prepare_for_image_encoder(
+        first = next(tower.parameters())
+        size = int(cast(int, tower.config.image_size))
+        return tower, prepare_for_image_encoder(
             images.to(first.device, first.dtype), size, self.image_mean, self.image_std
         )
-        embeddings: Tensor = self.image_encoder(pixel_values=prepared).image_embeds
-        return embeddings
 
     def text_embeddings(self, texts: Sequence[str]) -> Tensor:
         """Texts -> the second text tower's projected embeddings (T, P)."""

@@ -78,3 +78,12 @@ def hash_files(root: Path, paths: Sequence[Path]) -> str:
             while block := stream.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def model_hash(folder: Path) -> str:
+    """sha256 of a model folder's weights: `Backbone.hash` of what is loaded from it.
+
+    Raises:
+        BackboneError: weights are missing.
+    """
+    return hash_files(folder, weight_files(folder))

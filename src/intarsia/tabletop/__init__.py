@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from intarsia.tabletop.captions import background_caption, caption, colour_is_right, paraphrase, vocabulary_words
+from intarsia.tabletop.captions import (
+    background_caption,
+    brief_caption,
+    caption,
+    colour_is_right,
+    paraphrase,
+    vocabulary_words,
+)
 from intarsia.tabletop.content import (
     Camera,
     Placement,
@@ -59,6 +66,7 @@ __all__ = [
     "Scene",
     "Subject",
     "background_caption",
+    "brief_caption",
     "caption",
     "colour_is_right",
     "level",

@@ -80,6 +80,18 @@ def paraphrase(attributes: Mapping[str, str], draw: random.Random, identity: flo
     return f"{draw.choice(_OPENINGS)} {body}"
 
 
+def brief_caption(attributes: Mapping[str, str], draw: random.Random) -> str:
+    """The noun, and about every other time one more attribute: what a user writes who also shows a picture."""
+    noun = draw.choice(CLASSES[attributes["class"]])
+    ways = ["", "", f"{attributes['colour']} ", f"{draw.choice(MATERIALS[attributes['material']])} "]
+    body = draw.choice(ways) + noun
+    if "accessory_colour" in attributes and draw.random() < 0.4:
+        body = f"{noun} wearing a {attributes['accessory_colour']} {draw.choice(ACCESSORIES[attributes['accessory']])}"
+    elif "second_colour" in attributes and draw.random() < 0.3:
+        body = f"{noun} with {attributes['second_colour']} {draw.choice(PATTERNS[attributes['pattern']])}"
+    return f"{draw.choice(_OPENINGS)} {body}"
+
+
 def background_caption(table: str, draw: random.Random | None = None) -> str:
     """What to say of a place where nothing stands; without ``draw`` the canonical "an empty table"."""
     if draw is None:

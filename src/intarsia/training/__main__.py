@@ -9,7 +9,10 @@ from pathlib import Path
 from intarsia.errors import IntarsiaError
 from intarsia.training.recipe import SCALES, recipe
 
-STAGES = ("examples", "vae", "towers", "judges", "latents", "unet", "export")
+STAGES = (
+    *("examples", "vae", "towers", "vision", "judges"),
+    *("latents", "unet", "references", "assign", "refine", "export"),
+)
 
 
 def main() -> None:
@@ -62,6 +65,8 @@ def _train(arguments: argparse.Namespace) -> None:
         run.vae()
     if stage in ("towers", "all"):
         run.towers()
+    if stage in ("vision", "all"):
+        run.vision()
     if stage in ("judges", "all"):
         run.judges()
         run.text_judge()
@@ -69,6 +74,12 @@ def _train(arguments: argparse.Namespace) -> None:
         run.latents()
     if stage in ("unet", "all"):
         run.unet(bf16=arguments.bf16)
+    if stage == "references":
+        run.references()
+    if stage in ("assign", "all") and not chosen.reference.joint:
+        run.zero_shot("assign", bf16=arguments.bf16)
+    if stage in ("refine", "all"):
+        run.zero_shot("joint" if chosen.reference.joint else "refine", bf16=arguments.bf16)
     if stage in ("export", "all"):
         done = run.export(arguments.weights or folder / "weights", unfinished=arguments.unfinished)
         print("exported" if done else "not finished yet: run the same command again", flush=True)

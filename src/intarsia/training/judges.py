@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from intarsia.tabletop import ATTRIBUTE_KINDS, Level, colour_is_right, level
 from intarsia.training.examples import ExampleSet
-from intarsia.training.loop import LoopConfig, train
+from intarsia.training.loop import LoopConfig, share, train
 from intarsia.training.recipe import Recipe
 from intarsia.training.towers import TOWER_SIDE, AttributeHeads, attribute_targets, object_crops
 
@@ -109,7 +109,7 @@ def train_attribute_judge(
     judge = AttributeJudge(e.width, world)
 
     def loss(step: int, generator: Generator) -> Tensor:
-        rows = torch.randint(len(examples), (e.batch,), generator=generator).tolist()
+        rows = torch.randint(len(examples), (share(e.batch),), generator=generator).tolist()
         x = _softened(object_crops(examples, rows, generator, margin=MARGIN), generator)
         return judge.loss(x, attribute_targets([examples.attributes[r] for r in rows], world))
 
@@ -130,7 +130,7 @@ def train_instance_judge(
     pairs = len(examples) // 2
 
     def loss(step: int, generator: Generator) -> Tensor:
-        drawn = torch.randint(pairs, (e.batch // 2,), generator=generator)
+        drawn = torch.randint(pairs, (share(e.batch) // 2,), generator=generator)
         chosen: Tensor = drawn.unique()  # type: ignore[no-untyped-call]
         x = object_crops(
             examples, (2 * chosen).tolist() + (2 * chosen + 1).tolist(), generator, margin=MARGIN, flip=False

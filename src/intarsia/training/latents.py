@@ -67,7 +67,8 @@ def cache_latents(
     """Encode three samples an example: insertions under a coarse and a fine mask, and a removal under one of them.
 
     The target of an insertion shows the object inside the mask and the scene *without* it outside, which is exactly
-    what a user's untouched background looks like: no shadow outside the mask betrays the object.
+    what a user's untouched background looks like: no shadow outside the mask betrays the object. Examples whose object
+    is hidden at this side have no sample.
     """
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     targets, maskeds, masks, rows, empties = [], [], [], [], []
@@ -80,7 +81,8 @@ def cache_latents(
     for start in range(0, len(examples), chunk):
         shown, holes, behind, chosen = [], [], [], []
         count = min(chunk, len(examples) - start)
-        for row in range(start, start + count):
+        kept = [r for r in range(start, start + count) if examples.silhouette[r].any()]
+        for row in kept:
             draw = random.Random(f"mask-{seed}-{row}")
             present, absent = examples.present[row], examples.absent[row]
             silhouette, full = examples.silhouette[row], examples.full[row]
@@ -99,8 +101,8 @@ def cache_latents(
         # The U-Net sees the hole as exact zero, mid-grey, as at inference.
         masked = encode(to_tensor(np.stack(behind)).masked_fill(hole, 0.0))
         cells = functional.max_pool2d(hole.float(), factor) > 0
-        pick = torch.arange(count) * 2 + torch.tensor(chosen)
-        order = torch.stack([torch.arange(count) * 2, torch.arange(count) * 2 + 1, pick], 1).reshape(-1)
+        first = torch.arange(len(kept)) * 2
+        order = torch.stack([first, first + 1, first + torch.tensor(chosen)], 1).reshape(-1)
         targets.append(encode(to_tensor(np.stack(shown))))
         maskeds.append(masked[order])
         masks.append(cells[order])

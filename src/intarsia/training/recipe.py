@@ -41,6 +41,15 @@ class TowerRecipe:
 
 
 @dataclass(frozen=True)
+class VisionRecipe:
+    """The shipped image tower's further training, words frozen; counted in views."""
+
+    images: int = 160_000
+    batch: int = 64
+    learning_rate: float = 8e-4
+
+
+@dataclass(frozen=True)
 class UnetRecipe:
     """The nine-channel SDXL-class U-Net and its training, counted in images.
 
@@ -51,13 +60,44 @@ class UnetRecipe:
     layers: int = 1
     transformer_layers: tuple[int, ...] = (1, 1, 1)
     head_dim: int = 32
-    examples: int = 9_216
-    captions: int = 2
-    images: int = 100_000
+    examples: int = 12_288
+    captions: int = 3
+    images: int = 140_000
     batch: int = 24
     learning_rate: float = 6e-4
     ema_half_life: int = 4_000
     text_dropout: float = 0.10
+
+
+@dataclass(frozen=True)
+class ReferenceRecipe:
+    """Inserting from a reference photo (LAR-Gen): two stages of training that go on from the U-Net, counted in images.
+
+    ``assign_images``: the whole U-Net with Assign (Locate + Assign); ``refine_images``: attention layers of the U-Net
+    with Assign and Refine. ``joint``: one stage of ``assign_images + refine_images`` that trains all of it at once.
+    ``text_only``, ``reference_only``, ``neither``: shares of the samples that see no reference, no words, none of both;
+    ``refine_drop``: of the samples with a reference, the share without Refine, and again as many without Assign;
+    ``clean``: the share whose reference is not noised.
+    """
+
+    width: int = 192
+    depth: int = 2
+    heads: int = 6
+    head_width: int = 32
+    tokens: int = 16
+    trains: str = "attention"
+    joint: bool = False
+    assign_images: int = 66_000
+    refine_images: int = 40_000
+    batch: int = 24
+    learning_rate: float = 4e-4
+    adapter_rate: float = 2.5
+    ema_half_life: int = 4_000
+    text_only: float = 0.25
+    reference_only: float = 0.25
+    neither: float = 0.05
+    refine_drop: float = 0.10
+    clean: float = 0.30
 
 
 @dataclass(frozen=True)
@@ -88,7 +128,9 @@ class Recipe:
     seed: int = 7
     vae: VaeRecipe = VaeRecipe()
     towers: TowerRecipe = TowerRecipe()
+    vision: VisionRecipe = VisionRecipe()
     unet: UnetRecipe = UnetRecipe()
+    reference: ReferenceRecipe = ReferenceRecipe()
     evaluators: EvaluatorRecipe = EvaluatorRecipe()
 
     @property
@@ -106,7 +148,11 @@ SMOKE = replace(
     examples=48,
     vae=replace(CPU.vae, channels=(16, 16, 32), images=64, batch=8),
     towers=replace(CPU.towers, widths=(32, 32), vision_width=32, vision_layers=1, projection=32, images=64, batch=16),
+    vision=replace(CPU.vision, images=64, batch=16),
     unet=replace(CPU.unet, channels=(32, 64), transformer_layers=(1, 1), images=64, batch=8),
+    reference=replace(
+        CPU.reference, width=32, depth=1, heads=2, head_width=16, assign_images=32, refine_images=32, batch=8
+    ),
     evaluators=replace(CPU.evaluators, width=8, attribute_images=64, images=64, batch=16),
 )
 GPU = replace(
@@ -118,6 +164,7 @@ GPU = replace(
     examples=150_000,
     vae=replace(CPU.vae, channels=(32, 64, 128, 128), images=1_500_000, batch=64, crop=64, learning_rate=6e-4),
     towers=replace(CPU.towers, images=2_000_000, batch=512),
+    vision=replace(CPU.vision, images=2_000_000, batch=512),
     unet=replace(
         CPU.unet,
         channels=(96, 160, 256),
@@ -125,6 +172,9 @@ GPU = replace(
         batch=512,
         learning_rate=6e-4,
         ema_half_life=100_000,
+    ),
+    reference=replace(
+        CPU.reference, assign_images=3_000_000, refine_images=1_500_000, batch=512, ema_half_life=60_000
     ),
     evaluators=replace(CPU.evaluators, attribute_images=3_000_000, images=1_500_000, batch=256),
 )

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from intarsia.tabletop import ATTRIBUTE_KINDS, Level, level, paraphrase, vocabulary_words
 from intarsia.training.examples import ExampleSet
-from intarsia.training.loop import LoopConfig, train
+from intarsia.training.loop import LoopConfig, share, train
 from intarsia.training.recipe import Recipe
 from intarsia.training.tokenizer import build_tokenizer
 
@@ -187,7 +187,7 @@ def train_towers(
     tokenizer = build_tokenizer(vocabulary_words(), recipe.towers.context)
     torch.manual_seed(recipe.seed + seed_offset)
     towers = Towers(recipe, tokenizer, world)
-    batch = recipe.towers.batch
+    batch = share(recipe.towers.batch)
 
     def loss(step: int, generator: Generator) -> Tensor:
         rows = torch.randint(len(examples), (batch,), generator=generator).tolist()
@@ -198,7 +198,7 @@ def train_towers(
         return towers.loss(images, tokens_of(tokenizer, captions), attribute_targets(chosen, world))
 
     config = LoopConfig(
-        name, recipe.towers.images, batch, recipe.towers.learning_rate, recipe.seed + seed_offset,
+        name, recipe.towers.images, recipe.towers.batch, recipe.towers.learning_rate, recipe.seed + seed_offset,
         warmup=3_000, weight_decay=0.05, minutes=minutes,
     )  # fmt: skip
     finished = train(towers, loss, config, folder, report)

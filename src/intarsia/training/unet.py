@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from intarsia.tabletop import background_caption, paraphrase
+from intarsia.tabletop import background_caption, brief_caption, paraphrase
 from intarsia.training.examples import ExampleSet
 from intarsia.training.latents import LatentCache
-from intarsia.training.loop import LoopConfig, train
+from intarsia.training.loop import LoopConfig, share, train
 from intarsia.training.recipe import Recipe
 from intarsia.training.towers import Towers, tokens_of
 
@@ -86,9 +86,16 @@ class CaptionBank:
 
 
 def caption_bank(
-    towers: Towers, tokenizer: Any, cache: LatentCache, examples: ExampleSet, seed: int, each: int
+    towers: Towers,
+    tokenizer: Any,
+    cache: LatentCache,
+    examples: ExampleSet,
+    seed: int,
+    each: int,
+    *,
+    brief: bool = False,
 ) -> CaptionBank:
-    """``each`` captions a cached sample, in the order sample 0's, sample 1's, …"""
+    """``each`` captions a cached sample (with ``brief`` one more, a brief one), sample 0's, then sample 1's, …"""
     captions = []
     for n in range(len(cache)):
         row, draw = int(cache.row[n]), random.Random(f"caption-{seed}-{n}")
@@ -97,6 +104,8 @@ def caption_bank(
                 captions.append(background_caption(examples.tables[row], draw))
             else:
                 captions.append(paraphrase(examples.attributes[row], draw))
+        if brief:
+            captions.append(captions[-1] if cache.empty[n] else brief_caption(examples.attributes[row], draw))
     return CaptionBank(towers, tokenizer, captions)
 
 
@@ -128,7 +137,7 @@ def train_unet(
     mask = cache.mask.to(device)
     each = len(bank.index) // len(cache)
     bar = alphas_cumprod().to(device)
-    batch = recipe.unet.batch
+    batch = share(recipe.unet.batch)
 
     def loss(step: int, generator: Generator) -> Tensor:
         rows = torch.randint(len(cache), (batch,), generator=generator)
@@ -153,7 +162,7 @@ def train_unet(
         return nn.functional.mse_loss(predicted.float(), a * noise - s * z)
 
     config = LoopConfig(
-        "unet", recipe.unet.images, batch, recipe.unet.learning_rate, recipe.seed,
+        "unet", recipe.unet.images, recipe.unet.batch, recipe.unet.learning_rate, recipe.seed,
         warmup=6_000, ema_half_life=recipe.unet.ema_half_life, minutes=minutes, bf16=bf16,
     )  # fmt: skip
     return unet if train(unet, loss, config, folder, report) else None

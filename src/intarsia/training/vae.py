@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from intarsia.training.linear_start import start_linear
-from intarsia.training.loop import LoopConfig, train
+from intarsia.training.loop import LoopConfig, share, train
 from intarsia.training.recipe import Recipe
 
 
@@ -73,9 +73,11 @@ def train_vae(
     vae = build_vae(recipe).to(device)
     side = min(settings.crop, pictures.shape[1])
 
+    batch = share(settings.batch)
+
     def loss(step: int, generator: Generator) -> Tensor:
-        rows = torch.randint(len(pictures), (settings.batch,), generator=generator).tolist()
-        tops = torch.randint(pictures.shape[1] - side + 1, (2 * settings.batch,), generator=generator).tolist()
+        rows = torch.randint(len(pictures), (batch,), generator=generator).tolist()
+        tops = torch.randint(pictures.shape[1] - side + 1, (2 * batch,), generator=generator).tolist()
         crops = np.stack(
             [pictures[r, t : t + side, c : c + side] for r, t, c in zip(rows, tops[::2], tops[1::2], strict=True)]
         )
