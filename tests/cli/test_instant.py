@@ -30,9 +30,10 @@ def heavy_after(*arguments: object) -> list[str]:
 
 def test_help_loads_nothing_heavy() -> None:
     assert heavy_after("insert", "--help") == ["0"]
+    assert heavy_after("outpaint", "--help") == ["0"]
 
 
-@pytest.mark.parametrize("fault", ["mask", "model", "subject", "output", "replay", "photos"])
+@pytest.mark.parametrize("fault", ["mask", "model", "subject", "output", "replay", "photos", "reference", "frame"])
 def test_faults_are_found_before_torch_is_loaded(fault: str, folder: Path) -> None:
     scene, out = folder / "scene.png", folder / "out.png"
     arguments: dict[str, list[object]] = {
@@ -52,6 +53,8 @@ def test_faults_are_found_before_torch_is_loaded(fault: str, folder: Path) -> No
         "subject": ["insert", scene, "-o", out, "--box", "9,9,9,9", "--subject", scene],
         "output": ["insert", scene, "-p", "x", "-o", folder / "mask.png", "--box", "9,9,9,9"],
         "replay": ["replay", scene],
+        "reference": ["insert", scene, "-o", out, "--box", "9,9,9,9", "--reference", scene],
+        "frame": ["outpaint", scene, "-o", out, "--left", 900],
         "photos": ["learn", folder / "none", "-c", "duck", "-o", folder / "d.safetensors", "--model", folder],
     }
     assert heavy_after(*arguments[fault]) == ["2"]

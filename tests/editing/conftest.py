@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests.conftest_tiny import save_tiny, tiny_backbone
 
+from intarsia.backbones import Backbone
 from intarsia.editing import Studio
 from intarsia.imaging import Picture
 from intarsia.learning import Subject
@@ -65,3 +66,35 @@ def subject(photo_folder: Path) -> Subject:
     return tiny_studio().learn(
         photo_folder, "duck", preset="smoke", namer=f"yaml:{names}", regular_images=0, learning_rate=0.05
     )
+
+
+@pytest.fixture(scope="session")
+def reference_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights for references, for the tiny backbone; they take two."""
+    folder = tmp_path_factory.mktemp("adapters") / "reference"
+    save_random_reference(folder)
+    return folder
+
+
+def save_random_reference(folder: Path, backbone: Backbone | None = None, *, refine: bool = True) -> None:
+    import torch
+
+    from intarsia.adapters import Assign, AssignConfig, Refine, RefineConfig, save_reference
+
+    backbone = tiny_backbone() if backbone is None else backbone
+    config = AssignConfig(
+        feature_width=16, cross_attention_width=40, tokens=3, width=8, depth=1, heads=2, head_width=4, max_references=2
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        assign = Assign.from_unet(backbone.unet, config)
+        detail = Refine.from_unet(backbone.unet, RefineConfig(feature_width=16), torch.randn(1, 24))
+    save_reference(folder, assign, detail if refine else None, backbone.hash)
+
+
+def thing(seed: int = 7, side: int = 40) -> Picture:
+    """A photo of a thing that transparency cuts out."""
+    pixels = noise_picture(side, side, 4, seed=seed).pixels.copy()
+    pixels[..., 3] = 0
+    pixels[8:30, 10:34, 3] = 255
+    return Picture.from_array(pixels)

@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from intarsia import __version__
+from intarsia.cli.data import data
 from intarsia.cli.demo import demo
 from intarsia.cli.edit import insert, remove
 from intarsia.cli.learn import learn
 from intarsia.cli.models import models
+from intarsia.cli.outpaint import outpaint
 from intarsia.cli.replay import replay
 
 app = typer.Typer(
@@ -36,7 +38,7 @@ def intarsia(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    """Learn a subject from a few photos and paint it into a picture, at a mask, as words tell it to.
+    """Paint things into pictures at a mask: from words, from a photo of them, or learned from a few photos.
 
     \b
     Start here:
@@ -44,13 +46,16 @@ def intarsia(
       intarsia learn photos/ --class duck -o duck.safetensors
       intarsia insert room.png --box 80,90,64,64 --subject duck.safetensors \\
           --prompt "a red duck wearing a hat" -o out.png
+      intarsia insert room.png --box 80,90,64,64 --reference mug.jpg -o out.png
       intarsia remove room.png --mask mask.png -o empty.png
+      intarsia outpaint room.png --left 64 --right 64 -o wider.png
       intarsia replay out.png                          make it again, and compare
     """
 
 
-for _command in (learn, insert, remove, replay, demo, models):
+for _command in (learn, insert, remove, outpaint, replay, demo, models):
     app.command()(_command)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

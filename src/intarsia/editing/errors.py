@@ -15,3 +15,11 @@ class SceneSizeError(PictureError):
 
 class InputChangedError(EditingError):
     """A file is not the one that a request was made with."""
+
+
+class ReferencePhotoError(EditingError):
+    """A reference photo that cannot be used: the scene itself, or one too many."""
+
+
+class ReferenceModelError(EditingError):
+    """Weights for references that are not there, or are not those of the request."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from intarsia.editing.detail import FloatArray, add_lost_detail
+from intarsia.editing.detail import add_lost_detail
+from intarsia.editing.pictures import FloatArray
 from intarsia.errors import NonFiniteError
 from intarsia.imaging import Mask, Window, fill_hole
 from intarsia.request import PRESETS, EditRequest
@@ -18,6 +19,7 @@ from intarsia.result import StageRecord
 from intarsia.sampling import (
     DenoiseStep,
     Guidance,
+    ReferenceBranch,
     Stage,
     StageInput,
     make_generators,
@@ -42,6 +44,10 @@ class PaintOptions:
 
     steps: int
     guidance_scale: float
+    guidance_mode: Literal["joint", "apart"]
+    reference_guidance_scale: float
+    guidance_rescale: float
+    guidance_interval: tuple[float, float]
     scheduler: str
     lam: float
     local_share: float | None
@@ -62,6 +68,12 @@ class PaintOptions:
         """The options of a preset, some of them changed."""
         values = {**PRESETS[name], **changes}
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+
+    @property
+    def guidance(self) -> Guidance:
+        """How words, and where there is one the reference, are guided."""
+        apart = self.reference_guidance_scale if self.guidance_mode == "apart" else None
+        return Guidance(self.guidance_scale, self.guidance_rescale, self.guidance_interval, apart)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +131,11 @@ def paint(
     negative: Conditioning | None,
     options: PaintOptions,
     seed: int,
+    reference: ReferenceBranch | None = None,
     progress: PaintProgress | None = None,
 ) -> Painted:
     """Repaint the mask (H, W) of a scene (H, W, 3) in [0, 1] by the disentangled local-global framework (eq.
-    3-6).
+    3-6). `reference`: what the model sees of reference photos, in both windows.
 
     Everything random comes from one generator made from `seed`. Neither the scene nor the model is changed.
 
@@ -171,8 +184,9 @@ def paint(
         negative=negative,
         generators=make_generators([seed]),
         steps=options.steps,
-        guidance=Guidance(options.guidance_scale),
+        guidance=options.guidance,
         start=options.start,
+        reference=reference,
         callback=count,
     )
     pictures = {output.stage.name: to_array(output.picture) for output in result.stages}

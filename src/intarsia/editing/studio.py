@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from intarsia.backbones import catalog, load_backbone
 from intarsia.editing.devices import choose_device, choose_dtype
 from intarsia.editing.edit import run_edit
 from intarsia.editing.environment import differences
-from intarsia.editing.errors import EditingError, InputChangedError
-from intarsia.editing.inputs import (
-    Inputs,
-    MaskLike,
-    SceneLike,
-    check_subject_file,
-    find,
-    load_inputs,
-    load_mask,
-    load_scene,
-    mask_sha256,
-)
-from intarsia.editing.paint import PaintOptions, PaintProgress, paint
-from intarsia.editing.words import Words, encode_words
+from intarsia.editing.errors import EditingError, InputChangedError, ReferenceModelError
+from intarsia.editing.inputs import Inputs, frame_of, load_inputs, with_hashes
+from intarsia.editing.paint import PaintProgress
+from intarsia.editing.painter import PAINTER_STEPS, Painter, prompt_painter
+from intarsia.editing.pictures import MaskLike, SceneLike, find, load_mask, load_scene, mask_sha256
+from intarsia.editing.reference_models import ReferenceModels, reference_model_of
+from intarsia.editing.references import ReferenceMasksLike, ReferencesLike, load_references, paths_of
+from intarsia.editing.subjects import Subjects
 from intarsia.errors import IntarsiaWarning
 from intarsia.imaging import Mask
 from intarsia.request import EditRequest
@@ -37,25 +27,24 @@ from intarsia.result import EditResult, check_output, output_folder, read_recipe
 if TYPE_CHECKING:
     import torch
 
+    from intarsia.adapters import ReferenceAdapters
     from intarsia.backbones import Backbone
-    from intarsia.editing.detail import FloatArray
     from intarsia.learning import AttributeNamer, LearnConfig, LearnProgress, Photos, Subject
 
 Box = str | tuple[int, int, int, int]
-PAINTER_STEPS = 12
-"""Steps of a regular image while learning: they teach what the class may look like, not fine detail."""
 
 
 class Studio:
-    """Paints with one backbone. Pictures are taken as paths, Pillow images or `Picture`s; masks also as
-    arrays.
+    """Paints with one backbone. Pictures are taken as paths, Pillow images, `Picture`s or the results of other
+    edits (a chain); masks also as arrays.
 
-    Keyword options of `insert` and `remove` are the fields of `EditRequest`.
+    Keyword options of `insert`, `remove` and `outpaint` are the fields of `EditRequest`.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
-        self._subjects: dict[str, Subject] = {}
+        self._subjects = Subjects()
+        self._reference_models = ReferenceModels(backbone)
 
     @classmethod
     def load(
@@ -91,15 +80,21 @@ class Studio:
         box: Box | None = None,
         prompt: str = "",
         subject: Subject | str | Path | None = None,
+        reference: ReferencesLike | None = None,
+        reference_mask: ReferenceMasksLike | None = None,
         progress: PaintProgress | None = None,
         **options: Any,
     ) -> EditResult:
-        """Paint what the prompt says, or a learned subject, into the mask.
+        """Paint into the mask what the prompt says, a learned subject, the thing in a reference photo, or any of
+        them together. What is not given the model does not see.
+
+        reference: a picture, or a list of as many as the model takes. reference_mask: which part of each is meant
+        (white); without one the photo's transparency says it, or it is guessed.
 
         Raises:
             IntarsiaError: unusable inputs or options; see `EditRequest`.
         """
-        return self._edit("insert", scene, mask, box, prompt, subject, progress, options)
+        return self._edit("insert", scene, mask, box, prompt, progress, options, subject, (reference, reference_mask))
 
     def remove(
         self,
@@ -112,7 +107,30 @@ class Studio:
         **options: Any,
     ) -> EditResult:
         """Paint the background on where the mask is. The mask should hold the object's shadow, too."""
-        return self._edit("remove", scene, mask, box, prompt, None, progress, options)
+        return self._edit("remove", scene, mask, box, prompt, progress, options)
+
+    def outpaint(
+        self,
+        scene: SceneLike,
+        *,
+        left: int = 0,
+        right: int = 0,
+        top: int = 0,
+        bottom: int = 0,
+        ratio: float | None = None,
+        anchor: str = "center",
+        prompt: str = "",
+        progress: PaintProgress | None = None,
+        **options: Any,
+    ) -> EditResult:
+        """Widen the scene by pixels at each side, or until it fills `ratio` of the new sides with the scene at
+        `anchor` (center, left, top-right …). The scene's bytes are kept but for `rim` pixels at the sides that grow.
+
+        Raises:
+            IntarsiaError: nothing to grow or too much, a rim that leaves nothing of the scene, unusable options.
+        """
+        sides = {"left": left, "right": right, "top": top, "bottom": bottom, "ratio": ratio, "anchor": anchor}
+        return self._edit("outpaint", scene, None, None, prompt, progress, {**sides, **options})
 
     def run(self, request: EditRequest, progress: PaintProgress | None = None) -> EditResult:
         """Do what a request says; its files are loaded by their paths."""
@@ -128,10 +146,11 @@ class Studio:
         Warns, naming what differs, where weights, versions or machine are not those of the recipe.
 
         Raises:
-            RecipeError: no recipe in the file. InputChangedError: the scene, mask or subject is another one.
+            RecipeError: no recipe in the file. InputChangedError: the scene, mask, subject or reference is another
+            one.
         """
         recipe = read_recipe(path)
-        result = self._run_in(recipe.request.replace(model_hash=None), Path(path).parent, progress)
+        result = self._run_in(recipe.request.replace(model_hash=None, reference_hash=None), Path(path).parent, progress)
         changed = differences(recipe, result.recipe)
         if changed:
             warnings.warn(
@@ -192,20 +211,11 @@ class Studio:
                 subject.save(output, overwrite=overwrite)
         return subject
 
-    def painter(self, steps: int = PAINTER_STEPS) -> Callable[[FloatArray, NDArray[np.bool_], str, int], FloatArray]:
+    def painter(self, steps: int = PAINTER_STEPS) -> Painter:
         """A learning `Painter`: (scene (H, W, 3) in [0, 1], mask (H, W), prompt, seed) -> the scene,
         repainted inside the mask with few steps.
         """
-        options = PaintOptions.preset("default", steps=steps)
-
-        def paint_prompt(scene: FloatArray, mask: NDArray[np.bool_], prompt: str, seed: int) -> FloatArray:
-            positive, negative = encode_words(self.backbone, Words(prompt, ()), "", 0.0)
-            painted = paint(
-                self.backbone, scene, mask, positive=positive, negative=negative, options=options, seed=seed
-            )
-            return np.where(mask[..., None], painted.rgb, scene).astype(np.float32)
-
-        return paint_prompt
+        return prompt_painter(self.backbone, steps)
 
     def _edit(
         self,
@@ -214,34 +224,41 @@ class Studio:
         mask: MaskLike | None,
         box: Box | None,
         prompt: str,
-        subject: Subject | str | Path | None,
         progress: PaintProgress | None,
         options: dict[str, Any],
+        subject: Subject | str | Path | None = None,
+        references: tuple[ReferencesLike | None, ReferenceMasksLike | None] = (None, None),
     ) -> EditResult:
         if box is not None and not isinstance(box, str):
             box = ",".join(str(value) for value in box)
         picture = load_scene(scene)
-        if (mask is None) == (box is None):
+        if verb != "outpaint" and (mask is None) == (box is None):
             raise EditingError("give either a mask or a box x,y,w,h: where to paint must be said once")
+        place = None
         if mask is not None:
             place = load_mask(mask, picture, options.get("mask_from", "white"))
-        else:
-            place = Mask.from_box(box or "", picture.size).validate()
-        learned, subject_sha256 = self._subject(subject)
-        request = EditRequest(
-            verb=verb,
-            scene=_path(scene),
-            scene_sha256=picture.sha256,
-            mask=_path(mask),
-            mask_sha256=mask_sha256(place),
-            box=box,
-            prompt=prompt,
-            subject=_path(subject),
-            subject_sha256=subject_sha256,
-            model=self.model,
-            **options,
-        )
-        return run_edit(self.backbone, request, Inputs(picture, place), learned, progress)
+        elif box is not None:
+            place = Mask.from_box(box, picture.size).validate()
+        shown, photos = load_references(*references, picture), paths_of(references[0])
+        learned, subject_sha256 = self._subjects.load(subject)
+        fields = {
+            "scene": _path(scene),
+            "scene_sha256": picture.sha256,
+            "mask": _path(mask),
+            "mask_sha256": None if place is None else mask_sha256(place),
+            "box": box,
+            "prompt": prompt,
+            "subject": _path(subject),
+            "subject_sha256": subject_sha256,
+            "reference": () if None in photos else photos,
+            "reference_mask": paths_of(references[1]),
+            "reference_sha256": tuple(photo.picture.sha256 for photo in shown),
+            "model": self.model,
+        }
+        request = EditRequest(**{**fields, **options, "verb": verb})
+        inputs = Inputs(picture, frame_of(request, picture) if place is None else place, shown)
+        request = with_hashes(request, inputs)
+        return run_edit(self.backbone, request, inputs, learned, self._adapters(request, None), progress)
 
     def _run_in(self, request: EditRequest, folder: Path | None, progress: PaintProgress | None) -> EditResult:
         if request.model_hash is not None and request.model_hash != self.backbone.hash:
@@ -252,7 +269,7 @@ class Studio:
         request, inputs = load_inputs(request.replace(model=self.model), folder)
         learned: Subject | None = None
         if request.subject is not None:
-            learned, found = self._subject(find(request.subject, folder))
+            learned, found = self._subjects.load(find(request.subject, folder))
             if request.subject_sha256 not in (None, found):
                 raise InputChangedError(
                     f"{request.subject} is not the subject of this request (sha256 {str(found)[:12]}…, not "
@@ -261,23 +278,20 @@ class Studio:
             request = request.replace(subject_sha256=found)
         elif request.subject_sha256 is not None:
             raise EditingError("the subject was given from memory, so it is not known here; save it and give its path")
-        return run_edit(self.backbone, request, inputs, learned, progress)
+        return run_edit(self.backbone, request, inputs, learned, self._adapters(request, folder), progress)
 
-    def _subject(self, subject: Subject | str | Path | None) -> tuple[Subject | None, str | None]:
-        """The subject and the sha256 of what its file holds (or would hold, when it comes from memory)."""
-        if subject is None:
-            return None, None
-        from intarsia.learning import Subject
-
-        if isinstance(subject, Subject):
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "subject.safetensors"
-                subject.save(path)
-                return subject, check_subject_file(path)
-        digest = check_subject_file(subject)
-        if digest not in self._subjects:
-            self._subjects = {digest: Subject.load(subject)}
-        return self._subjects[digest], digest
+    def _adapters(self, request: EditRequest, folder: Path | None) -> ReferenceAdapters | None:
+        """The weights that show the request's references; None where it has none."""
+        if not request.has_reference:
+            return None
+        path = reference_model_of(request.reference_model, self.backbone.name, self.backbone.path, folder)
+        adapters = self._reference_models.load(path)
+        if request.reference_hash not in (None, adapters.hash):
+            raise ReferenceModelError(
+                f"the request was made with other reference weights ({str(request.reference_hash)[:12]}…) than those "
+                f"in {path} ({adapters.hash[:12]}…): give those as reference_model, or leave out reference_hash"
+            )
+        return adapters
 
 
 def _path(given: object) -> str | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from intarsia.backbones import Backbone
     from intarsia.learning import Subject
 
+
 @dataclass(frozen=True)
 class Words:
     """`prompt` as it is encoded, and the `removed` attributes (TAS)."""
@@ -27,11 +28,11 @@ class Words:
 
 def words_of(request: EditRequest, subject: Subject | None, background_prompt: str) -> Words:
     """The prompt with the subject's identity token put in, and the attributes that it contradicts (or that
-    were given by hand). An empty prompt means the subject as it is, or for a removal the model's words for
-    emptiness.
+    were given by hand). An empty prompt means the subject as it is; for a removal or an outpainting the model's
+    words for emptiness; with a reference alone no words at all.
     """
     prompt = " ".join(request.prompt.split())
-    if not prompt and request.verb == "remove":
+    if not prompt and request.verb in ("remove", "outpaint"):
         prompt = background_prompt
     if not prompt and subject is not None:
         prompt = f"a photo of a {subject.class_noun}"
@@ -49,9 +50,11 @@ def encode_words(
     backbone: Backbone, words: Words, negative_prompt: str, attribute_strength: float
 ) -> tuple[Conditioning, Conditioning]:
     """Positive and negative conditioning; attributes are substituted for both stages, as in the paper (eq.
-    9).
+    9). No words are the model's empty conditioning.
     """
-    if words.removed and attribute_strength > 0:
+    if not words.prompt:
+        positive = empty_conditioning(backbone)
+    elif words.removed and attribute_strength > 0:
         positive = substitute_attributes(backbone, words.prompt, words.removed, strength=attribute_strength)
     else:
         positive = encode_prompt(backbone, words.prompt)

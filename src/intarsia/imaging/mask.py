@@ -134,6 +134,13 @@ class Mask:
             )
         return self
 
+    def rectangle(self) -> Mask:
+        """The whole of the mask's bounding box, its first and last rows and columns included."""
+        top, left, height, width = self.box
+        array = np.zeros(self.size, bool)
+        array[top : top + height, left : left + width] = True
+        return Mask(array)
+
     def grow(self, pixels: int) -> Mask:
         """The mask dilated by a disc of that radius in pixels."""
         _check_radius("growth", pixels)

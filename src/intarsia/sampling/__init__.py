@@ -5,17 +5,19 @@ Everything here works on plain tensors; cropping and pasting belong to the calle
 
 from intarsia.sampling.denoise import Denoised, DenoiseStep, PromptEmbedding, denoise
 from intarsia.sampling.errors import NonFinitePredictionError, SamplingError, SchedulerError
-from intarsia.sampling.guidance import Guidance, guide
+from intarsia.sampling.guidance import Block, Guidance, guide, guide_apart
 from intarsia.sampling.inputs import latent_mask, masked_image
 from intarsia.sampling.known_region import KnownRegion, blend_denoised, blend_noisy
 from intarsia.sampling.noise import draw_noise, make_generators, start_latents
 from intarsia.sampling.parametrisation import NoiseLevel, denoised_from, noise_level, prediction_from
+from intarsia.sampling.reference import ReferenceBranch
 from intarsia.sampling.run_stages import StageInput, StageOutput, StagesResult, run_stages
 from intarsia.sampling.schedulers import SCHEDULERS, make_scheduler, set_steps
 from intarsia.sampling.stages import Stage, plan_stages
 
 __all__ = [
     "SCHEDULERS",
+    "Block",
     "DenoiseStep",
     "Denoised",
     "Guidance",
@@ -23,6 +25,7 @@ __all__ = [
     "NoiseLevel",
     "NonFinitePredictionError",
     "PromptEmbedding",
+    "ReferenceBranch",
     "SamplingError",
     "SchedulerError",
     "Stage",
@@ -35,6 +38,7 @@ __all__ = [
     "denoised_from",
     "draw_noise",
     "guide",
+    "guide_apart",
     "latent_mask",
     "make_generators",
     "make_scheduler",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from intarsia.sampling.errors import NonFinitePredictionError, SamplingError
-from intarsia.sampling.guidance import Guidance, guide
+from intarsia.sampling.guidance import Block, Guidance, combine
 from intarsia.sampling.known_region import KnownRegion, blend_denoised, blend_noisy
 from intarsia.sampling.noise import draw_noise
 from intarsia.sampling.parametrisation import denoised_from, noise_level, prediction_from
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from intarsia.backbones import Backbone
+    from intarsia.sampling.reference import ReferenceBranch
 
 
 class PromptEmbedding(Protocol):
@@ -71,6 +73,7 @@ def denoise(
     time_ids: Tensor | None = None,
     negative_time_ids: Tensor | None = None,
     model_inputs: Mapping[str, Any] | None = None,
+    reference: ReferenceBranch | None = None,
     callback: Callable[[DenoiseStep], None] | None = None,
 ) -> Denoised:
     """Steps [start, end) of a schedule of `steps`. Gradients are off; the scheduler object is not changed.
@@ -83,7 +86,9 @@ def denoise(
         generators: one per sample; every random number of sample k is drawn from generator k.
         time_ids, negative_time_ids: SDXL size conditioning (1, 6); the picture's own size by default.
         model_inputs: further keyword arguments of the U-Net (its batch is [negative, positive] in guided
-            steps).
+            steps, with a reference guided apart [negative, negative, positive]).
+        reference: told before each model call which blocks of the batch see the reference (in guided steps
+            not the first one); begins before the first step and ends after the last, or after an error.
 
     Raises:
         SamplingError: shapes or counts do not fit together, or guidance without a negative.
@@ -94,6 +99,8 @@ def denoise(
 
     end = steps if end is None else end
     guidance = Guidance() if guidance is None else guidance
+    if reference is None:
+        guidance = replace(guidance, reference_scale=None)
     _check(latents, mask, masked_image_latents, negative, generators, steps, start, end, guidance)
     device = backbone.device
     scheduler = set_steps(copy.deepcopy(scheduler), steps, start, device)
@@ -113,18 +120,24 @@ def denoise(
     accepts_generator = "generator" in inspect.signature(scheduler.step).parameters
     extra = {"generator": list(generators)} if accepts_generator else {}
     denoised = x
-    with torch.no_grad():
+    with torch.no_grad(), _shown(reference, generators):
         for step in range(start, end):
             timestep = scheduler.timesteps[step]
             level = noise_level(scheduler, timestep)
             if known is not None and known.before:
                 noise = draw_noise(generators, shape, device) if fixed is None else fixed
                 x = blend_noisy(x, known.latents, noise, mask, scheduler, timestep)
-            prediction = call(
-                scheduler.scale_model_input(x, timestep),
-                timestep,
-                guidance if guidance.active(step, steps) else None,
-            )
+            blocks = guidance.blocks(step, steps)
+            if reference is not None:
+                reference.prepare(
+                    step=step,
+                    steps=steps,
+                    timestep=timestep,
+                    scheduler=scheduler,
+                    size=(int(shape[1]), int(shape[2])),
+                    present=[block.reference for block in blocks],
+                )
+            prediction = combine(call(scheduler.scale_model_input(x, timestep), timestep, blocks), guidance)
             if not bool(torch.isfinite(prediction).all()):
                 raise NonFinitePredictionError(step, float(timestep))
             denoised = denoised_from(prediction, x, level, prediction_type)
@@ -137,8 +150,21 @@ def denoise(
     return Denoised(x, denoised)
 
 
+@contextmanager
+def _shown(reference: ReferenceBranch | None, generators: Sequence[Generator]) -> Iterator[None]:
+    """Begins the reference, and ends it whatever happens."""
+    if reference is None:
+        yield
+        return
+    try:
+        reference.begin(generators, len(generators))
+        yield
+    finally:
+        reference.end()
+
+
 class _Model:
-    """The U-Net with everything fixed but the latent, the timestep and whether this step is guided."""
+    """The U-Net with everything fixed but the latent, the timestep and the blocks of the batch."""
 
     def __init__(
         self,
@@ -165,32 +191,32 @@ class _Model:
         like = self.context.to(self.backbone.dtype)
         return _rows(prompt.tokens, like), _rows(prompt.pooled, like), _rows(time_ids, like)
 
-    def __call__(self, latents: Tensor, timestep: Tensor, guidance: Guidance | None) -> Tensor:
+    def __call__(
+        self, latents: Tensor, timestep: Tensor, blocks: Sequence[Block]
+    ) -> dict[Block, Tensor]:
+        """Each block's prediction (B, C, h, w), float32, all from one call."""
         import torch
 
         sample = torch.cat([latents, self.context], dim=1).to(self.backbone.dtype)
-        tokens, pooled, time_ids = self.positive
-        if guidance is not None:
-            assert self.negative is not None
-            sample = torch.cat([sample, sample])
-            tokens, pooled, time_ids = (
-                torch.cat(pair) for pair in zip(self.negative, self.positive, strict=True)
-            )
+        prompts = [self._of(block) for block in blocks]
+        tokens, pooled, time_ids = (torch.cat(parts) for parts in zip(*prompts, strict=True))
         added = {"text_embeds": pooled, "time_ids": time_ids}
         extra = dict(self.model_inputs)
         added |= extra.pop("added_cond_kwargs", {})
         predicted: Tensor = self.backbone.unet(
-            sample,
+            torch.cat([sample] * len(blocks)),
             timestep,
             encoder_hidden_states=tokens,
             added_cond_kwargs=added,
             return_dict=False,
             **extra,
         )[0].float()
-        if guidance is None:
-            return predicted
-        negative, positive = predicted.chunk(2)
-        return guide(positive, negative, guidance)
+        return dict(zip(blocks, predicted.chunk(len(blocks)), strict=True))
+
+    def _of(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        prompt = self.positive if block.text else self.negative
+        assert prompt is not None
+        return prompt
 
 
 def _rows(values: Tensor, like: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from intarsia.backbones import Backbone
+    from intarsia.sampling.reference import ReferenceBranch
 
 Scene = TypeVar("Scene")
 Start = Literal["noise", "fill"]
@@ -83,6 +84,7 @@ def run_stages(
     blend_before: bool = True,
     blend_after: bool = True,
     known_noise: KnownNoise = "fresh",
+    reference: ReferenceBranch | None = None,
     callback: Callable[[Stage, DenoiseStep], None] | None = None,
 ) -> StagesResult[Scene]:
     """The disentangled local-global framework, with geometry left to the caller.
@@ -100,6 +102,7 @@ def run_stages(
             painted.
         blend_before, blend_after, known_noise: see `KnownRegion`; both off means no known region.
         generators: one per sample, used for everything random, in a fixed order.
+        reference: see `denoise`; begins and ends with every stage.
 
     Raises:
         SamplingError: no stages, stages with gaps or beyond `steps`, unknown options, or inputs of a wrong
@@ -126,6 +129,7 @@ def run_stages(
             from_noise=index == 0 and stage.start == 0 and start == "noise",
             known=current if known_source == "pasted" else source,
             blend=(blend_before, blend_after, known_noise),
+            reference=reference,
             callback=callback,
         )
         outputs.append(output)
@@ -148,6 +152,7 @@ def _run_stage(
     from_noise: bool,
     known: StageInput,
     blend: tuple[bool, bool, KnownNoise],
+    reference: ReferenceBranch | None,
     callback: Callable[[Stage, DenoiseStep], None] | None,
 ) -> StageOutput:
     import torch
@@ -181,6 +186,7 @@ def _run_stage(
             end=stage.end,
             guidance=guidance,
             known=region,
+            reference=reference,
             callback=None if callback is None else (lambda step: callback(stage, step)),
         )
         picture = backbone.decode(result.latents if stage.end == steps else result.denoised)

@@ -1,0 +1,108 @@
+"""The weights that show references to a model: where they are, loaded once, injected for an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from intarsia.editing.errors import ReferenceModelError, ReferencePhotoError
+from intarsia.editing.pictures import find
+from intarsia.editing.references import Reference
+from intarsia.request import EditRequest
+
+if TYPE_CHECKING:
+    from intarsia.adapters import ReferenceAdapters
+    from intarsia.backbones import Backbone
+    from intarsia.conditioning import ReferenceGuide
+
+REFERENCE_FOLDER = "reference"
+"""Beside `unet` in a model's folder."""
+
+
+def reference_model_of(given: str | None, model: str, model_folder: Path | None, folder: Path | None = None) -> Path:
+    """Where a request's weights for references are: as given (also looked for in `folder`), else with the model.
+
+    Raises:
+        ReferenceModelError: there are none.
+    """
+    if given is not None:
+        path = Path(find(given, folder))
+        if not path.exists():
+            raise ReferenceModelError(
+                f"the reference model {given} does not exist: give a folder with assign.safetensors, or an "
+                "IP-Adapter-Plus file"
+            )
+        return path
+    if model_folder is None or not (model_folder / REFERENCE_FOLDER).is_dir():
+        raise ReferenceModelError(
+            f"model {model!r} has no weights for references: give reference_model (a folder with "
+            "assign.safetensors, or an IP-Adapter-Plus file), or say in words what to paint"
+        )
+    return model_folder / REFERENCE_FOLDER
+
+
+def check_count(count: int, limit: int | None) -> None:
+    """`ReferencePhotoError` for more references than a model takes (None: not known)."""
+    if limit is not None and count > limit:
+        raise ReferencePhotoError(f"{count} references were given, but the model takes {limit}: leave some out")
+
+
+class ReferenceModels:
+    """Loads weights for references by file and keeps the last ones."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._loaded: dict[tuple[str, tuple[tuple[str, int, int], ...]], ReferenceAdapters] = {}
+
+    def load(self, path: Path) -> ReferenceAdapters:
+        """The adapters in a folder or file; as `intarsia.adapters.load_reference`. A changed file is read anew."""
+        from intarsia.adapters import load_reference
+
+        key = (str(path.resolve()), _state_of(path))
+        if key not in self._loaded:
+            self._loaded = {key: load_reference(path, self._backbone.unet, self._backbone.hash)}
+        return self._loaded[key]
+
+
+@contextmanager
+def reference_in(
+    backbone: Backbone,
+    adapters: ReferenceAdapters | None,
+    references: Sequence[Reference],
+    request: EditRequest,
+) -> Iterator[ReferenceGuide | None]:
+    """Assign and Refine in the U-Net for the duration, ejected whatever happens, and the guide that shows them the
+    references. Without references, or at strength 0, nothing is injected. Subjects must be injected before.
+    """
+    if adapters is None or not references or not (request.reference_strength or request.detail_strength):
+        yield None
+        return
+    from intarsia.conditioning import ReferenceGuide, ReferenceOptions, cut_out
+
+    check_count(len(references), adapters.assign.config.max_references)
+    guide = ReferenceGuide(
+        backbone,
+        adapters,
+        [cut_out(reference.rgb, reference.mask.array) for reference in references],
+        ReferenceOptions(
+            strength=request.reference_strength,
+            blocks=request.reference_blocks,
+            interval=request.reference_interval,
+            detail_strength=request.detail_strength,
+            detail_mode=request.detail_mode,
+        ),
+    )
+    with ExitStack() as injected:
+        for adapter in (adapters.assign, adapters.refine):
+            if adapter is not None:
+                adapter.inject(backbone.unet)
+                injected.callback(adapter.eject)
+        yield guide
+
+
+def _state_of(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of each file."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)

@@ -1,0 +1,15 @@
+"""What is asked for: one record of everything that decides an edit's pixels, and the presets that fill it."""
+
+from intarsia.request.edit_request import EditRequest, RequestError, Verb
+from intarsia.request.presets import OUTPAINT, PRESETS, REFERENCE, REFERENCE_AND_WORDS, REMOVAL
+
+__all__ = [
+    "OUTPAINT",
+    "PRESETS",
+    "REFERENCE",
+    "REFERENCE_AND_WORDS",
+    "REMOVAL",
+    "EditRequest",
+    "RequestError",
+    "Verb",
+]

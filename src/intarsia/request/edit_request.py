@@ -1,0 +1,262 @@
+"""`EditRequest`: one frozen, validated, serialisable record of everything that decides an edit's pixels."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from intarsia.errors import IntarsiaError
+from intarsia.request.presets import PRESETS, defaults
+
+Verb = Literal["insert", "remove", "outpaint"]
+Preset = Literal["default", "paper"]
+Anchor = Literal["center", "left", "right", "top", "bottom", "top-left", "top-right", "bottom-left", "bottom-right"]
+BlockStrength = Annotated[float, Field(ge=0, le=2)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Border = Annotated[int, Field(ge=0, le=16384)]
+
+
+class RequestError(IntarsiaError):
+    """A request that contradicts itself, or a value outside its range."""
+
+
+class EditRequest(BaseModel):
+    """One edit. Fields that are not given come from the preset, so a request always holds every value.
+
+    Paths are kept as given; the hashes say what was in the files. Pictures, masks and subjects given from
+    memory have a hash and no path. Lengths are in pixels of the scene.
+
+    Raises:
+        RequestError: one line: which field, which value, what is allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    verb: Verb
+    """`insert` paints what the prompt says, a subject or a reference shows; `remove` paints the background on;
+    `outpaint` paints a frame around the scene.
+    """
+    scene: str | None = None
+    scene_sha256: str | None = None
+    """Of the upright pixels (`Picture.sha256`)."""
+    mask: str | None = None
+    mask_sha256: str | None = None
+    """Of the mask's size and bits."""
+    mask_from: Literal["white", "black", "alpha"] = "white"
+    """Which part of the mask picture is repainted."""
+    box: str | None = None
+    """`x,y,w,h` instead of a mask."""
+    mask_shape: Literal["drawn", "box"]
+    """Whether the mask is repainted as drawn, or the whole of its bounding box."""
+    prompt: str = ""
+    """May be empty with a subject or a reference (the thing as it is), and for removal and outpainting (the
+    model's words for emptiness).
+    """
+    negative_prompt: str = ""
+    subject: str | None = None
+    subject_sha256: str | None = None
+    """Of what the subject file holds, whatever the order of its header."""
+    subject_strength: float = Field(ge=0, le=2)
+    """0: as if there were no subject; 1: as learned."""
+    reference: tuple[str, ...] = ()
+    """Photos of a thing to insert without learning it."""
+    reference_sha256: tuple[str, ...] = ()
+    reference_mask: tuple[str | None, ...] = ()
+    """Which part of each photo is meant, white = the thing; None or left out: by its transparency, or guessed."""
+    reference_mask_sha256: tuple[str, ...] = ()
+    """Of the masks used, guessed ones included."""
+    reference_model: str | None = None
+    """A folder or file of Assign and Refine weights; None: the model's own folder `reference`."""
+    reference_hash: str | None = None
+    """Of those weights."""
+    reference_strength: float = Field(ge=0, le=2)
+    """β of Assign: 0 as if no reference were seen, 1 as trained."""
+    reference_blocks: tuple[BlockStrength, BlockStrength, BlockStrength]
+    """Factors of β in the U-Net's down, middle and up blocks."""
+    reference_interval: tuple[Fraction, Fraction]
+    """The part of the steps, as fractions [from, to), in which the reference is seen."""
+    detail_strength: float = Field(ge=0, le=1)
+    """Of Refine: 0 is Assign alone."""
+    detail_mode: Literal["noised", "clean"]
+    """What Refine looks at: the reference noised as the picture is at each step, or clean, once."""
+    model: str = "miniature"
+    model_hash: str | None = None
+    preset: Preset = "default"
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    steps: int = Field(ge=1, le=1000)
+    guidance_scale: float = Field(ge=0, le=100)
+    guidance_mode: Literal["joint", "apart"]
+    """Words and reference guided as one (the paper), or apart, the reference by `reference_guidance_scale`."""
+    reference_guidance_scale: float = Field(ge=0, le=100)
+    guidance_rescale: float = Field(ge=0, le=1)
+    guidance_interval: tuple[Fraction, Fraction]
+    """The part of the steps, as fractions [from, to), that is guided."""
+    scheduler: str = Field(min_length=1)
+    lam: float = Field(ge=0, le=1)
+    """λ: the share of the steps in the local window; 0 = global only, 1 = local only."""
+    local_share: float | None = Field(gt=0, le=1)
+    """The share of the local window's side that the mask fills; None: the paper's margin and minimum
+    fraction.
+    """
+    local_margin: float = Field(ge=0, le=10)
+    local_minimum_fraction: float = Field(ge=0, le=1)
+    """The local window's least side as a share of the scene's."""
+    context_share: float | None = Field(gt=0, le=1)
+    """The share of the global window's side that the mask fills; None: the global window is the whole scene.
+    """
+    growth: int = Field(ge=0, le=512)
+    feather: int = Field(ge=0, le=512)
+    seam_strength: float = Field(ge=0, le=1)
+    remove_attributes: tuple[str, ...] | Literal["auto", "none"]
+    """Attributes substituted (TAS): by hand, looked up in the subject's dictionary, or none."""
+    attribute_strength: float = Field(ge=0, le=1)
+    start: Literal["fill", "noise"]
+    keep_detail: bool
+    """Whether the final picture keeps the detail of the local window that the global one cannot hold."""
+    left: Border = 0
+    right: Border = 0
+    top: Border = 0
+    bottom: Border = 0
+    """Outpainting: by how many pixels the scene grows at each side; or by a ratio and an anchor."""
+    ratio: float | None = Field(default=None, ge=0.5, le=1)
+    """Outpainting: the scene's share of the new picture's sides."""
+    anchor: Anchor = "center"
+    """Where in the new picture the scene stands."""
+    rim: int = Field(ge=0, le=512)
+    """Outpainting: pixels of the scene's own border, at the sides that grow, that may change; the blend
+    (`feather`) lies inside it.
+    """
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise RequestError(_one_line(error)) from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        name = str(data.get("preset", "default"))
+        has_subject = data.get("subject") is not None or data.get("subject_sha256") is not None
+        values = defaults(
+            name if name in PRESETS else "default",
+            str(data.get("verb")),
+            reference=bool(data.get("reference") or data.get("reference_sha256")),
+            words=bool(str(data.get("prompt") or "").strip()) or has_subject,
+        )
+        return {**values, **data}
+
+    @field_validator("remove_attributes")
+    @classmethod
+    def _no_blank_attributes(cls, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        if not isinstance(value, str) and any(not attribute.strip() for attribute in value):
+            raise ValueError("holds a blank attribute; leave it out")
+        return value
+
+    @field_validator("reference_interval", "guidance_interval")
+    @classmethod
+    def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("is no part of the steps; use 0 <= from <= to <= 1")
+        return value
+
+    @property
+    def has_subject(self) -> bool:
+        return self.subject is not None or self.subject_sha256 is not None
+
+    @property
+    def has_reference(self) -> bool:
+        return bool(self.reference or self.reference_sha256)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.scene is None and self.scene_sha256 is None:
+            raise ValueError("scene is missing; give the path of a picture")
+        self._check_place()
+        self._check_references()
+        if self.verb == "insert" and not self.prompt.strip() and not self.has_subject and not self.has_reference:
+            raise ValueError("prompt is empty; say what to paint, or give a subject or a reference")
+        if self.verb != "insert":
+            name = {"remove": "a removal", "outpaint": "an outpainting"}[self.verb]
+            if self.has_subject:
+                raise ValueError(f"subject {self.subject!r} has no part in {name}; leave it out, or insert")
+            if self.has_reference:
+                photos = ", ".join(self.reference) or "from memory"
+                raise ValueError(f"reference {photos} has no part in {name}; leave it out, or insert")
+        return self
+
+    def _check_place(self) -> None:
+        sides = {name: getattr(self, name) for name in ("left", "right", "top", "bottom")}
+        grown = [f"{name} {value}" for name, value in sides.items() if value]
+        if self.ratio is not None:
+            grown.append(f"ratio {self.ratio}")
+        if self.verb != "outpaint":
+            if grown:
+                raise ValueError(f"{grown[0]} is for outpainting only; leave it out, or use the verb outpaint")
+            if self.mask is not None and self.box is not None:
+                raise ValueError("mask and box are both given; give one of them")
+            if self.mask is None and self.box is None and self.mask_sha256 is None:
+                raise ValueError("mask is missing; give a mask picture or a box x,y,w,h")
+            return
+        if self.mask is not None or self.box is not None or self.mask_sha256 is not None:
+            raise ValueError("a mask or box has no part in an outpainting; leave it out, or insert")
+        if self.ratio is not None and len(grown) > 1:
+            raise ValueError(f"{' and '.join(grown)} are both given; grow by pixels or by a ratio")
+        if not grown or self.ratio == 1:
+            raise ValueError(
+                "there is nothing to grow; give left, right, top or bottom in pixels, or a ratio from 0.5 to below 1"
+            )
+
+    def _check_references(self) -> None:
+        count = max(len(self.reference), len(self.reference_sha256))
+        for name in ("reference", "reference_sha256", "reference_mask_sha256"):
+            if len(getattr(self, name)) not in (0, count):
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {count} references; give {count}")
+        if len(self.reference_mask) > count:
+            raise ValueError(
+                f"reference_mask has {len(self.reference_mask)} entries for {count} references; "
+                "give at most one mask per reference"
+            )
+
+    def replace(self, **changes: Any) -> EditRequest:
+        """A validated copy with some fields changed."""
+        return EditRequest(**{**self.model_dump(), **changes})
+
+    def to_json(self) -> str:
+        """JSON with every field, keys in the order of the fields."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> EditRequest:
+        """The request of `to_json`; `RequestError` for anything else."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise RequestError(f"the request is not JSON ({error}); give what to_json wrote") from error
+        if not isinstance(data, dict):
+            raise RequestError(f"the request is a JSON {type(data).__name__}; give an object")
+        return cls(**data)
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """As the constructor, so that errors are the same."""
+        return cls(**obj) if isinstance(obj, dict) else super().model_validate(obj, **options)
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first fault in words: which field, which value, what is allowed."""
+    fault = error.errors(include_url=False)[0]
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    name = str(fault["loc"][0]) if fault["loc"] else ""
+    reason = str(fault["msg"]).removeprefix("Value error, ")
+    if not name:
+        return reason + more
+    if fault["type"] == "extra_forbidden":
+        return f"{name} is no field of a request; use one of {', '.join(EditRequest.model_fields)}{more}"
+    if fault["type"] == "missing":
+        return f"{name} is missing; give it{more}"
+    return f"{name} {fault['input']!r} cannot be used: {reason[:1].lower()}{reason[1:]}{more}"
