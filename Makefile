@@ -26,7 +26,11 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m intarsia.evaluation --output benchmarks/results/miniature.json --card MODEL_CARD.md
+	$(BIN)/python -m intarsia.evaluation --output benchmarks/results/miniature.json
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install -e '.[engine]'
+	$(BIN)/python -m intarsia.evaluation --bench zero_shot --output benchmarks/results/zero_shot.json \
+		--only reference both beta chain quadruplets kills \
+		--plot docs/images/beta_sweep.png --sheet docs/images/zero_shot.png --card MODEL_CARD.md
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 PACKAGE = SOURCE / "intarsia"
-HEAVY = ("torch", "diffusers", "transformers")
+HEAVY = ("torch", "diffusers", "transformers", "pyarrow", "ray")
 LIGHT = (
     "intarsia",
     "intarsia.errors",
@@ -22,6 +22,8 @@ LIGHT = (
     "intarsia.result",
     "intarsia.cli",
     "intarsia.tabletop",
+    "intarsia.perception",
+    "intarsia.engines",
     "intarsia.training.__main__",
     "intarsia.evaluation.__main__",
 )
@@ -41,8 +43,9 @@ ARROWS: dict[str, set[str]] = {
     # Learning gets its painter as a function, so that Studio can offer `learn` without a circle.
     "learning": {"backbones", "adapters", "conditioning", "sampling", "imaging", "perception"},
     "editing": {"learning", "request", "result", "perception"},
+    "engines": {"perception", "editing"},
     "training": {"tabletop", "adapters", "sampling", "conditioning", "backbones", "imaging"},
-    "evaluation": {"editing", "learning", "perception", "tabletop", "training"},
+    "evaluation": {"editing", "learning", "perception", "tabletop", "training", "engines"},
 }
 EVERYTHING = {"cli", "__main__"}
 

@@ -69,7 +69,7 @@ def endpoint(*replies: tuple[int, bytes] | float) -> Iterator[tuple[str, list[di
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("intarsia.perception.chat_namer._PAUSE", 0.0)
+    monkeypatch.setattr("intarsia.perception.chat_client._PAUSE", 0.0)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 

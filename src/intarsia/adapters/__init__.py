@@ -11,10 +11,20 @@ from intarsia.adapters.subject_lora import SubjectLora
 
 if TYPE_CHECKING:
     from intarsia.adapters.assign import Assign, AssignConfig
+    from intarsia.adapters.reference_files import ReferenceAdapters, load_reference, max_references_of, save_reference
     from intarsia.adapters.refine import Refine, RefineConfig
 
 # Modules of torch are loaded when first asked for, so that checks of a request stay quick.
-_LAZY = {"Assign": "assign", "AssignConfig": "assign", "Refine": "refine", "RefineConfig": "refine"}
+_LAZY = {
+    "Assign": "assign",
+    "AssignConfig": "assign",
+    "ReferenceAdapters": "reference_files",
+    "Refine": "refine",
+    "RefineConfig": "refine",
+    "load_reference": "reference_files",
+    "max_references_of": "reference_files",
+    "save_reference": "reference_files",
+}
 
 __all__ = [
     "AdapterError",
@@ -22,12 +32,16 @@ __all__ = [
     "AdapterKeyError",
     "Assign",
     "AssignConfig",
+    "ReferenceAdapters",
     "Refine",
     "RefineConfig",
     "SubjectLora",
     "from_diffusers",
     "load_lora",
+    "load_reference",
+    "max_references_of",
     "save_lora",
+    "save_reference",
     "to_diffusers",
 ]
 

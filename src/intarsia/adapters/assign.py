@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from intarsia.adapters.attention import (
     group_of,
 )
 from intarsia.adapters.errors import AdapterError
+from intarsia.adapters.keys import require_sizes
+
+Unconditional = Literal["absent", "zero_picture"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,14 @@ class AssignConfig:
     depth: int = 2
     heads: int = 6
     head_width: int = 32
-    unconditional: Literal["absent", "zero_picture"] = "absent"
+    unconditional: Unconditional = "absent"
     max_references: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises AdapterError for sizes below 1 or an unknown ``unconditional``."""
+        require_sizes(self)
+        if self.unconditional not in get_args(Unconditional):
+            raise AdapterError(f"unconditional {self.unconditional!r} is unknown: use one of {get_args(Unconditional)}")
 
 
 class ImageProjections(nn.Module):
@@ -115,7 +124,8 @@ class Assign(nn.Module):
         if self._host:
             raise AdapterError("this adapter is already injected: eject it first")
         widths = layer_widths(unet)
-        wanted = {n: layer.to_k.out_features for n, layer in zip(self.names, self.layers, strict=True)}
+        layers: Any = self.layers
+        wanted = {n: layer.to_k.out_features for n, layer in zip(self.names, layers, strict=True)}
         if widths != wanted:
             raise AdapterError(
                 f"the adapter has {len(wanted)} cross-attentions of other names or widths than this U-Net's "
@@ -147,10 +157,12 @@ class Assign(nn.Module):
             self._seen.tokens, self._seen.strength = None, {}
             return
         one = torch.ones(len(tokens), device=tokens.device)
-        each = {group: (strength or {}).get(group, one) for group in GROUPS}
+        each: dict[str, Tensor] = {group: (strength or {}).get(group, one) for group in GROUPS}
         wrong = {group: tuple(value.shape) for group, value in each.items() if value.shape != one.shape}
         if wrong:
-            raise AdapterError(f"{len(tokens)} rows of image tokens need as many strengths, not {wrong}: give one per row")
+            raise AdapterError(
+                f"{len(tokens)} rows of image tokens need as many strengths, not {wrong}: give one per row"
+            )
         self._seen.tokens, self._seen.strength = tokens, each
 
 

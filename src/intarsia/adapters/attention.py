@@ -28,14 +28,15 @@ def group_of(name: str) -> BlockGroup:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, N, H·d) -> (B, H, N, d)"""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def finish(attention: Any, x: Tensor) -> Tensor:
     """(B, H, N, d) -> the attention's output (B, N, C): heads joined, `to_out`, its dropout and rescaling."""
     joined = x.transpose(1, 2).flatten(2)
     out: Tensor = attention.to_out[1](attention.to_out[0](joined))
-    return out / attention.rescale_output_factor
+    factor: float = attention.rescale_output_factor
+    return out / factor
 
 
 def free_processors(unet: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -49,7 +50,9 @@ def free_processors(unet: Any, names: tuple[str, ...]) -> dict[str, Any]:
     found = {name: unet.get_submodule(name).processor for name in names}
     taken = [n for n, p in found.items() if isinstance(p, (DecoupledCrossAttention, BankReader, BankWriter, Module))]
     if taken:
-        raise AdapterError(f"this U-Net already carries another reference adapter (in {taken[0]}): eject that one first")
+        raise AdapterError(
+            f"this U-Net already carries another reference adapter (in {taken[0]}): eject that one first"
+        )
     return found
 
 

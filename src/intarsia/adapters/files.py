@@ -1,4 +1,4 @@
-"""LoRA weights on disk: safetensors with string metadata, written whole or not at all."""
+"""Adapter weights on disk: safetensors with string metadata, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,9 +24,22 @@ def save_lora(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[s
         AdapterFileError: metadata that is not text -> text, or an empty state.
         DiskFullError, OutputError: the file cannot be written; nothing half-written stays behind.
     """
+    path = Path(path)
+    if not state:
+        raise AdapterFileError(f"nothing to write to {path}: the adapter has no weights")
+    content = encode_tensors(state, metadata)
+    make_folder(path.parent)
+    write_file_atomically(path, content, overwrite=True)
+
+
+def encode_tensors(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file with sorted keys: the same state and metadata give the same bytes.
+
+    Raises:
+        AdapterFileError: metadata that is not text -> text.
+    """
     from safetensors.torch import save
 
-    path = Path(path)
     wrong = [
         str(key) for key, value in metadata.items() if not (isinstance(key, str) and isinstance(value, str))
     ]
@@ -34,15 +47,16 @@ def save_lora(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[s
         raise AdapterFileError(
             f"metadata {', '.join(wrong)} is not text: turn every value into a string first"
         )
-    if not state:
-        raise AdapterFileError(f"nothing to write to {path}: the adapter has no weights")
     tensors = {key: state[key].detach().cpu().contiguous() for key in sorted(state)}
-    content = save(tensors, metadata=dict(sorted(metadata.items())))
+    return _header_in_order(save(tensors, metadata=dict(sorted(metadata.items()))))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; OutputError where that is not possible."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{path.parent} cannot be made ({error.strerror}): choose another place") from error
-    write_file_atomically(path, _header_in_order(content), overwrite=True)
+        raise OutputError(f"{folder} cannot be made ({error.strerror}): choose another place") from error
 
 
 def _header_in_order(content: bytes) -> bytes:

@@ -7,9 +7,9 @@ diffusers:  `unet.<module>.lora_A.weight` and `unet.<module>.lora_B.weight` (PEF
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from intarsia.adapters.errors import AdapterKeyError
+from intarsia.adapters.errors import AdapterError, AdapterKeyError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,3 +63,32 @@ def require_keys(given: Collection[str], wanted: Collection[str]) -> None:
     ]
     if problems:
         raise AdapterKeyError(f"the weights do not fit this U-Net and these targets; {'; '.join(problems)}")
+
+
+def require_shapes(
+    given: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], what: str, advice: str
+) -> None:
+    """Raise `AdapterKeyError` listing every missing, unused and wrongly shaped key, unless all fit."""
+    shapes = [
+        f"{key} is {tuple(given[key].shape)} instead of {wanted[key]}"
+        for key in sorted(set(given) & set(wanted))
+        if tuple(given[key].shape) != wanted[key]
+    ]
+    problems = [
+        f"{len(keys)} {label}: {', '.join(keys)}"
+        for label, keys in (
+            ("missing", sorted(set(wanted) - set(given))),
+            ("unused", sorted(set(given) - set(wanted))),
+            ("of another shape", shapes),
+        )
+        if keys
+    ]
+    if problems:
+        raise AdapterKeyError(f"{what} do not fit this U-Net; {'; '.join(problems)}: {advice}")
+
+
+def require_sizes(config: Any) -> None:
+    """`AdapterError` unless every numeric setting is a whole number of at least 1."""
+    for name, value in vars(config).items():
+        if not isinstance(value, str) and (type(value) is not int or value < 1):
+            raise AdapterError(f"{name} {value!r} is not a size: use a whole number of at least 1")

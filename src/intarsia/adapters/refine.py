@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from intarsia.adapters.attention import BankReader, BankWriter, ReferenceBank, attention_names, free_processors
 from intarsia.adapters.errors import AdapterError
-from intarsia.adapters.keys import require_shapes
+from intarsia.adapters.keys import require_shapes, require_sizes
 
 Trains = Literal["cross_attention", "attention", "all"]
 
@@ -29,6 +29,12 @@ class RefineConfig:
     feature_width: int
     trains: Trains = "attention"
     max_references: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises AdapterError for sizes below 1 or an unknown ``trains``."""
+        require_sizes(self)
+        if self.trains not in get_args(Trains):
+            raise AdapterError(f"trains {self.trains!r} is unknown: use one of {get_args(Trains)}")
 
 
 class Refine(nn.Module):
@@ -46,7 +52,7 @@ class Refine(nn.Module):
         self.config = config
         reference = _four_channel_copy(unet)
         weight: Tensor = unet.conv_in.weight
-        self.detail = nn.Linear(config.feature_width, int(unet.config.cross_attention_dim)).to(weight.device, weight.dtype)
+        self.detail = nn.Linear(config.feature_width, int(unet.config.cross_attention_dim)).to(weight)
         self.register_buffer("null_pooled", null_pooled.detach().clone().to(weight))
         self._written: list[Tensor] = []
         self.names = _truncate(reference)

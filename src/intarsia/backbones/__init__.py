@@ -8,6 +8,7 @@ from intarsia.backbones.errors import BackboneError, MissingWeightsError, Unknow
 from intarsia.backbones.images import prepare_for_image_encoder
 from intarsia.backbones.known_models import CatalogEntry, catalog, find_model
 from intarsia.backbones.loading import load_backbone
+from intarsia.backbones.locate import widen_for_inpainting
 from intarsia.backbones.weights import model_hash
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "load_backbone",
     "model_hash",
     "prepare_for_image_encoder",
+    "widen_for_inpainting",
 ]

@@ -7,18 +7,43 @@ from typing import TYPE_CHECKING, Any
 from intarsia.evaluation.results import Results, ResultsError
 
 if TYPE_CHECKING:
+    from intarsia.evaluation import quadruplets
+    from intarsia.evaluation.case_values import CaseValues
+    from intarsia.evaluation.image_judge import ImageJudge, ImageJudgeError
     from intarsia.evaluation.judges import Judges, JudgesError
     from intarsia.evaluation.miniature import MiniatureBench
+    from intarsia.evaluation.zero_shot import ZeroShotBench
 
 # What needs torch is loaded when first asked for, so that --help is instant.
-_LAZY = {"Judges": "judges", "JudgesError": "judges", "MiniatureBench": "miniature"}
+_LAZY = {
+    "CaseValues": "case_values",
+    "ImageJudge": "image_judge",
+    "ImageJudgeError": "image_judge",
+    "Judges": "judges",
+    "JudgesError": "judges",
+    "MiniatureBench": "miniature",
+    "ZeroShotBench": "zero_shot",
+}
 
-__all__ = ["Judges", "JudgesError", "MiniatureBench", "Results", "ResultsError"]
+__all__ = [
+    "CaseValues",
+    "ImageJudge",
+    "ImageJudgeError",
+    "Judges",
+    "JudgesError",
+    "MiniatureBench",
+    "Results",
+    "ResultsError",
+    "ZeroShotBench",
+    "quadruplets",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "quadruplets":
+        return import_module(f"{__name__}.{name}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

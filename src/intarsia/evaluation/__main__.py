@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from intarsia.errors import IntarsiaError
 
-PARTS = ("vae", "judges", "text", "removal", "learned", "untouched")
+if TYPE_CHECKING:
+    from intarsia.editing import Studio
+    from intarsia.evaluation.miniature import MiniatureBench
+    from intarsia.evaluation.zero_shot import ZeroShotBench
+
+# Parts of each bench, with what is counted and how many of it by default.
+PARTS = {
+    "miniature": {"vae": 256, "judges": 500, "text": 500, "removal": 200, "learned": 30, "untouched": 200},
+    "zero_shot": {"reference": 200, "both": 200, "beta": 40, "chain": 5, "quadruplets": 2_000, "kills": 30},
+}
+_SHOWING = {"reference", "both", "beta", "chain"}
+"""Parts that need the weights that show references."""
+_ONLY_FOR = {
+    "miniature": ("learn_steps",),
+    "zero_shot": ("part", "resume", "reference_model", "sheet", "plot"),
+}
 
 
 def _positive(text: str) -> int:
@@ -17,21 +33,62 @@ def _positive(text: str) -> int:
     return value
 
 
-def main() -> None:
-    """Parse the command line and measure; bad input is one line on stderr and exit code 2."""
+def _part(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part: write 1/2 and 2/2")
+    return int(number), int(of)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m intarsia.evaluation",
         description="Measure the miniature on held-out Tabletop scenes; each number is written as soon as it is known.",
     )
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/miniature.json"))
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="which parts to measure (default: all)")
+    parts = [name for named in PARTS.values() for name in named]
+    told = "; ".join(f"{bench}: {', '.join(named)}" for bench, named in PARTS.items())
+    parser.add_argument("--bench", choices=PARTS, default="miniature", help="which numbers (default: miniature)")
+    parser.add_argument("--output", type=Path, help="default: benchmarks/results/BENCH.json")
+    parser.add_argument(
+        "--only", nargs="+", choices=parts, metavar="PART", help=f"which parts to measure (default: all). {told}"
+    )
     parser.add_argument("--model", default="miniature", help="catalog name or model folder")
     parser.add_argument("--judges", type=Path, default=None, help="folder of the judges (default: the package's)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=_positive, help="at most so many samples a part, for a quick look")
-    parser.add_argument("--learn-steps", type=_positive, help="override the steps a subject is learned for")
+    parser.add_argument("--threads", type=_positive, help="how many threads torch takes")
     parser.add_argument("--card", type=Path, default=None, help="also write this model card (Markdown)")
+    learned = parser.add_argument_group("of miniature")
+    learned.add_argument("--learn-steps", type=_positive, help="override the steps a subject is learned for")
+    shown = parser.add_argument_group("of zero_shot")
+    shown.add_argument("--reference-model", help="folder or file of the weights that show references")
+    shown.add_argument(
+        "--part", type=_part, metavar="K/N", help="only every N-th case, kept beside the output; then --resume"
+    )
+    shown.add_argument(
+        "--resume", action="store_true", help="go on with the cases that were kept beside the output, of all parts"
+    )
+    shown.add_argument("--sheet", type=Path, help="draw five cases side by side; measures only what --only says")
+    shown.add_argument("--plot", type=Path, help="draw the beta sweep of the output; measures only what --only says")
+    return parser
+
+
+def main() -> None:
+    """Parse the command line and measure; bad input is one line on stderr and exit code 2."""
+    parser = _parser()
     arguments = parser.parse_args()
+    for bench, names in _ONLY_FOR.items():
+        given = [name for name in names if getattr(arguments, name)]
+        if bench != arguments.bench and given:
+            parser.error(f"--{given[0].replace('_', '-')} is for --bench {bench}")
+    mine = PARTS[arguments.bench]
+    other = [name for name in arguments.only or () if name not in mine]
+    if other:
+        parser.error(f"{other[0]!r} is no part of --bench {arguments.bench}: choose from {', '.join(mine)}")
+    if arguments.only is None:
+        arguments.only = () if arguments.sheet or arguments.plot else tuple(mine)
+    if arguments.output is None:
+        arguments.output = Path("benchmarks/results") / f"{arguments.bench}.json"
     try:
         _measure(arguments)
     except IntarsiaError as error:
@@ -41,37 +98,95 @@ def main() -> None:
 def _measure(arguments: argparse.Namespace) -> None:
     from intarsia.editing import Studio
     from intarsia.evaluation.card import write_markdown
-    from intarsia.evaluation.judges import Judges
-    from intarsia.evaluation.miniature import MiniatureBench
-    from intarsia.evaluation.results import Results, ResultsError
+    from intarsia.evaluation.results import ResultsError
+    from intarsia.evaluation.zero_shot import ZeroShotBench
 
+    if arguments.threads is not None:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
     studio = Studio.load(arguments.model, device="cpu")
     described = studio.backbone.path
     if arguments.card is not None and (described is None or not (described / "model_card.json").is_file()):
         raise ResultsError(f"{arguments.model} has no model_card.json to write a card from: leave --card out")
+    bench = (_zero_shot if arguments.bench == "zero_shot" else _miniature)(arguments, studio)
+    methods = {"judges": "judges_on_renders"}
+    for name, usual in PARTS[arguments.bench].items():
+        if name in arguments.only:
+            options = {"steps": arguments.learn_steps} if name == "learned" else {}
+            count = usual if arguments.limit is None else min(usual, arguments.limit)
+            getattr(bench, methods.get(name, name))(count, **options)
+    if arguments.only:
+        print(f"numbers written to {arguments.output}", flush=True)
+    if isinstance(bench, ZeroShotBench):
+        _draw(arguments, bench)
+    if arguments.card is not None and described is not None:
+        both = [arguments.output.with_name(f"{name}.json") for name in PARTS]
+        both[list(PARTS).index(arguments.bench)] = arguments.output
+        write_markdown(described, both[0], arguments.card, both[1])
+        print(f"model card written to {arguments.card}", flush=True)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _miniature(arguments: argparse.Namespace, studio: Studio) -> MiniatureBench:
+    from intarsia.evaluation.judges import Judges
+    from intarsia.evaluation.miniature import MiniatureBench
+    from intarsia.evaluation.results import Results
+
     judges = Judges.load(arguments.judges)
     results = Results.open(arguments.output, studio.backbone.hash, arguments.seed, judges.hash)
-    bench = MiniatureBench(studio, judges, results, seed=arguments.seed, say=lambda line: print(line, flush=True))
+    return MiniatureBench(studio, judges, results, seed=arguments.seed, say=_say)
 
-    def count(usual: int) -> int:
-        return usual if arguments.limit is None else min(usual, arguments.limit)
 
-    if "vae" in arguments.only:
-        bench.vae(count(256))
-    if "judges" in arguments.only:
-        bench.judges_on_renders(count(500))
-    if "text" in arguments.only:
-        bench.text(count(500))
-    if "removal" in arguments.only:
-        bench.removal(count(200))
-    if "learned" in arguments.only:
-        bench.learned(count(30), steps=arguments.learn_steps)
-    if "untouched" in arguments.only:
-        bench.untouched(count(200))
-    print(f"numbers written to {arguments.output}", flush=True)
-    if arguments.card is not None and described is not None:
-        write_markdown(described, arguments.output, arguments.card)
-        print(f"model card written to {arguments.card}", flush=True)
+def _zero_shot(arguments: argparse.Namespace, studio: Studio) -> ZeroShotBench:
+    from intarsia.editing import ReferenceModelError
+    from intarsia.evaluation.case_values import CaseValues
+    from intarsia.evaluation.identity import adapters_hash, settings_hash
+    from intarsia.evaluation.judges import Judges
+    from intarsia.evaluation.results import Results
+    from intarsia.evaluation.zero_shot import ZeroShotBench
+
+    judges = Judges.load(arguments.judges)
+    options = {} if arguments.reference_model is None else {"reference_model": arguments.reference_model}
+    adapters = ""
+    try:
+        if arguments.sheet or arguments.only:
+            adapters = adapters_hash(studio, **options)
+    except ReferenceModelError:
+        if arguments.sheet or _SHOWING & set(arguments.only):
+            raise
+    results = Results.open(arguments.output, studio.backbone.hash, arguments.seed, judges.hash, adapters)
+    identity = {
+        "weights": studio.backbone.hash,
+        "adapters": adapters,
+        "judges": judges.hash,
+        "seed": arguments.seed,
+        "settings": settings_hash(),
+    }
+    values = None
+    if arguments.only:
+        identity["image judge"] = judges.image.hash
+        part = arguments.part or (1, 1)
+        values = CaseValues.beside(arguments.output, identity, part, resume=arguments.resume)
+    return ZeroShotBench(studio, judges, results, seed=arguments.seed, say=_say, values=values, **options)
+
+
+def _draw(arguments: argparse.Namespace, bench: ZeroShotBench) -> None:
+    if not (arguments.sheet or arguments.plot):
+        return
+    from intarsia.evaluation.card import read_metrics
+    from intarsia.evaluation.zero_shot_pictures import draw_sheet, draw_sweep, sheet_rows
+
+    if arguments.plot:
+        draw_sweep(read_metrics(arguments.output)).save(arguments.plot, overwrite=True)
+        print(f"curves drawn to {arguments.plot}", flush=True)
+    if arguments.sheet:
+        rows = sheet_rows(bench, min(5, arguments.limit or 5))
+        draw_sheet(rows).save(arguments.sheet, overwrite=True)
+        print(f"sheet drawn to {arguments.sheet}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,39 +4,98 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-# key: (what it says, at least, aim, is it a share)
-GOALS: dict[str, tuple[str, float, float, bool]] = {
-    "vae_psnr": ("VAE reconstruction, PSNR in dB", 28, 33, False),
-    "text_class": ("insertion from words: class right", 0.80, 0.97, True),
-    "text_colour": ("insertion from words: colour right", 0.80, 0.97, True),
-    "text_material": ("insertion from words: material right", 0.60, 0.90, True),
-    "text_pattern": ("insertion from words: pattern right", 0.60, 0.90, True),
-    "text_accessory": ("insertion from words: accessory right", 0.60, 0.90, True),
-    "removal_psnr": ("removal, PSNR inside the mask in dB", 20, 27, False),
-    "learned_top1": ("learned subject found among 50", 0.60, 0.90, True),
-    "edit_attribute": ("edit of a learned subject: attribute right", 0.50, 0.85, True),
-    "edit_top1": ("edit of a learned subject: still found among 50", 0.40, 0.75, True),
-    "bytes_changed_outside": ("bytes changed outside the support", 0, 0, False),
+from intarsia.evaluation.results import ResultsError
+
+Metrics = Mapping[str, Mapping[str, Any]]
+Form = Literal["number", "share", "gain"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``fewest``: less is better. A gain is reached when its interval lies above ``least``."""
+
+    what: str
+    least: float
+    aim: float
+    form: Form = "share"
+    fewest: bool = False
+
+    def reached(self, row: Mapping[str, Any]) -> str:
+        """ "aim", "floor" or "no"."""
+        value = float(row["value"])
+        if self.fewest:
+            return "aim" if value <= self.aim else "floor" if value <= self.least else "no"
+        good = float(row["low"]) > self.least if self.form == "gain" else value >= self.least
+        return "no" if not good else "aim" if value >= self.aim else "floor"
+
+
+GOALS: dict[str, Goal] = {
+    "vae_psnr": Goal("VAE reconstruction, PSNR in dB", 28, 33, "number"),
+    "text_class": Goal("insertion from words: class right", 0.80, 0.97),
+    "text_colour": Goal("insertion from words: colour right", 0.80, 0.97),
+    "text_material": Goal("insertion from words: material right", 0.60, 0.90),
+    "text_pattern": Goal("insertion from words: pattern right", 0.60, 0.90),
+    "text_accessory": Goal("insertion from words: accessory right", 0.60, 0.90),
+    "removal_psnr": Goal("removal, PSNR inside the mask in dB", 20, 27, "number"),
+    "learned_top1": Goal("learned subject found among 50", 0.60, 0.90),
+    "edit_attribute": Goal("edit of a learned subject: attribute right", 0.50, 0.85),
+    "edit_top1": Goal("edit of a learned subject: still found among 50", 0.40, 0.75),
+    "bytes_changed_outside": Goal("bytes changed outside the support", 0, 0, "number", fewest=True),
+}
+ZERO_SHOT_GOALS: dict[str, Goal] = {
+    "assign_top1": Goal("one photo, no words, Assign alone: found among 50", 0.30, 0.60),
+    "refine_top1": Goal("one photo, no words, with Refine: found among 50", 0.45, 0.85),
+    "refine_gain": Goal("Refine's gain in similarity (the smaller of image and instance judge)", 0, 0.05, "gain"),
+    "both_attribute": Goal("photo and words: changed attribute right", 0.50, 0.80),
+    "both_top1": Goal("photo and words: still found among 50", 0.35, 0.65),
+    "quadruplet_precision": Goal("data engine, a fifth of all answers wrong: kept quadruplets right", 0.90, 0.98),
+    "kill_lost": Goal("data engine killed at random moments: rows lost", 0, 0, "number", fewest=True),
+    "kill_doubled": Goal("data engine killed at random moments: rows doubled", 0, 0, "number", fewest=True),
+    "chain_bytes_changed": Goal("bytes changed outside the supports of ten edits", 0, 0, "number", fewest=True),
 }
 _JUDGES = ("judge_class", "judge_colour", "judge_material", "judge_pattern", "judge_accessory")
 # What the numbers above should be read against.
-BESIDE: dict[str, tuple[str, bool]] = {
-    "text_pattern_named": ("pattern right, of the prompts that name one", True),
-    "text_accessory_named": ("accessory right, of the prompts that name one", True),
-    "removal_psnr_fill": ("removal by a smooth fill without any model, PSNR in dB", False),
-    "words_top1": ("found among 50 when painted from its full caption, not learned", True),
-    "judge_top1": ("found among 50 when the judge sees a true render", True),
-    "edit_colour": ("colour edits right", True),
-    "edit_material": ("material edits right", True),
-    "edit_accessory": ("accessory edits right", True),
+BESIDE: dict[str, tuple[str, Form]] = {
+    "text_pattern_named": ("pattern right, of the prompts that name one", "share"),
+    "text_accessory_named": ("accessory right, of the prompts that name one", "share"),
+    "removal_psnr_fill": ("removal by a smooth fill without any model, PSNR in dB", "number"),
+    "words_top1": ("found among 50 when painted from its full caption, not learned", "share"),
+    "judge_top1": ("found among 50 when the judge sees a true render", "share"),
+    "edit_colour": ("colour edits right", "share"),
+    "edit_material": ("material edits right", "share"),
+    "edit_accessory": ("accessory edits right", "share"),
+}
+ZERO_SHOT_BESIDE: dict[str, tuple[str, Form]] = {
+    "reference_judge_top1": ("found among 50 when the judge sees a true render", "share"),
+    "refine_gain_clip_i": ("Refine's gain by the image judge", "gain"),
+    "refine_gain_instance": ("Refine's gain by the instance judge", "gain"),
+    "reference_assign_clip_i": ("similarity by the image judge, Assign alone", "gain"),
+    "reference_refine_clip_i": ("similarity by the image judge, with Refine", "gain"),
+    "reference_judge_clip_i": ("similarity by the image judge of a true render", "gain"),
+    "reference_assign_instance": ("similarity by the instance judge, Assign alone", "gain"),
+    "reference_refine_instance": ("similarity by the instance judge, with Refine", "gain"),
+    "reference_judge_instance": ("similarity by the instance judge of a true render", "gain"),
+    "both_colour": ("photo and words: colour edits right", "share"),
+    "both_material": ("photo and words: material edits right", "share"),
+    "both_accessory": ("photo and words: accessory edits right", "share"),
+    "both_attribute_unedited": ("the same judged right on true renders *without* the edit", "share"),
+    "quadruplet_precision_before": ("data engine: candidates right before the thresholds", "share"),
+    "quadruplet_recall": ("data engine: things in the scenes that have a right quadruplet", "share"),
+}
+_SWEPT: dict[str, tuple[str, str, Form]] = {
+    "attribute": ("attribute right", "down", "share"),
+    "instance": ("similarity to the subject in the photo", "up", "gain"),
+    "top1": ("found among 50", "up", "share"),
 }
 
 
-def _number(value: float, share: bool) -> str:
-    return f"{100 * value:.1f} %" if share else f"{value:.1f}"
+def _number(value: float, form: Form) -> str:
+    return {"share": f"{100 * value:.1f} %", "number": f"{value:.1f}", "gain": f"{value:.3f}"}[form]
 
 
 def interval(share: float, n: int) -> tuple[float, float]:
@@ -47,19 +106,21 @@ def interval(share: float, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _measured(row: dict[str, Any], share: bool) -> str:
+def _measured(row: Mapping[str, Any], form: Form) -> str:
     value, n = float(row["value"]), int(row["n"])
-    if not share:
-        return _number(value, share)
-    low, high = interval(value, n)
-    return f"{_number(value, share)} ({100 * low:.0f} to {100 * high:.0f})"
+    if form == "share":
+        low, high = interval(value, n)
+        return f"{_number(value, form)} ({100 * low:.0f} to {100 * high:.0f})"
+    if "low" in row:
+        return f"{_number(value, form)} ({_number(row['low'], form)} to {_number(row['high'], form)})"
+    return _number(value, form)
 
 
-def beside(metrics: dict[str, dict[str, Any]]) -> str:
+def beside(metrics: Metrics, controls: Mapping[str, tuple[str, Form]] = BESIDE) -> str:
     """A Markdown list of the controls that were measured, and of what was not measured as usual."""
     lines = [
-        f"- {what} (`{key}`): {_measured(metrics[key], share)}, n = {metrics[key]['n']}"
-        for key, (what, share) in BESIDE.items()
+        f"- {what} (`{key}`): {_measured(metrics[key], form)}, n = {metrics[key]['n']}"
+        for key, (what, form) in controls.items()
         if key in metrics
     ]
     steps = sorted({int(row["learn_steps"]) for row in metrics.values() if "learn_steps" in row})
@@ -67,41 +128,76 @@ def beside(metrics: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) or "- not measured"
 
 
-def table(metrics: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table of every goal, measured or not; shares with their 95 % interval."""
+def table(metrics: Metrics, goals: Mapping[str, Goal] = GOALS) -> str:
+    """A Markdown table of every goal, measured or not; shares and gains with their 95 % interval."""
     rows = ["| what (key) | at least | aim | measured | n | reached |", "|---|---|---|---|---|---|"]
-    for key, (what, least, aim, share) in GOALS.items():
+    for key, goal in goals.items():
         row = metrics.get(key)
-        if row is None:
-            measured, n, reached = "not measured", "-", "-"
-        else:
-            value = float(row["value"])
-            good = value <= least if key == "bytes_changed_outside" else value >= least
-            best = value <= aim if key == "bytes_changed_outside" else value >= aim
-            measured, n = _measured(row, share), str(row["n"])
-            reached = "aim" if best else "floor" if good else "no"
+        least = f"> {goal.least:g}" if goal.form == "gain" else _number(goal.least, goal.form)
+        measured, n, reached = "not measured", "-", "-"
+        if row is not None:
+            measured, n, reached = _measured(row, goal.form), str(row["n"]), goal.reached(row)
         rows.append(
-            f"| {what} (`{key}`) | {_number(least, share)} | {_number(aim, share)} | {measured} | {n} | {reached} |"
+            f"| {goal.what} (`{key}`) | {least} | {_number(goal.aim, goal.form)} | {measured} | {n} | {reached} |"
         )
     return "\n".join(rows)
 
 
-def judges_line(metrics: dict[str, dict[str, Any]]) -> str:
+def sweep_lines(metrics: Metrics) -> str:
+    """A Markdown list: how each curve of the β sweep goes, and whether it does so at every step."""
+    lines = []
+    for measure, (what, way, form) in _SWEPT.items():
+        keys = [f"beta_{measure}_{end}" for end in ("0", "1", "spearman")]
+        if not all(key in metrics for key in keys):
+            continue
+        first, last, rank = (metrics[key] for key in keys)
+        steps, against = int(rank["strengths"]) - 1, int(rank["steps_against"])
+        told = "at every step" if against == 0 else f"but {against} of {steps} steps go the other way"
+        lines.append(
+            f"- {what} (should go {way}): {_measured(first, form)} → {_measured(last, form)}; rank correlation "
+            f"{float(rank['value']):.2f}, {told}; n = {rank['n']}"
+        )
+    return "\n".join(lines) or "- not measured"
+
+
+def judges_line(metrics: Metrics) -> str:
     """How well the attribute judge reads real renders: the ceiling of the text numbers."""
     found = [f"{k.removeprefix('judge_')} {100 * float(metrics[k]['value']):.1f} %" for k in _JUDGES if k in metrics]
     return "The attribute judge on real held-out renders: " + (", ".join(found) if found else "not measured") + "."
 
 
-def write_markdown(weights: Path, results: Path, output: Path) -> None:
-    """``MODEL_CARD.md`` from ``model_card.json`` and the results' JSON."""
+def read_metrics(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a results file; none if there is no such file.
+
+    Raises:
+        ResultsError: the file holds something else.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["metrics"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{path} holds no measurements ({error!r}): measure again") from error
+
+
+def _told(metrics: Metrics, name: str) -> str:
+    """The values of a column, shortened if they are hashes."""
+    return ", ".join(sorted({str(row[name])[:16] for row in metrics.values() if name in row})) or "-"
+
+
+def write_markdown(weights: Path, results: Path, output: Path, zero_shot: Path | None = None) -> None:
+    """``MODEL_CARD.md`` from ``model_card.json`` and the results' JSON files.
+
+    Raises:
+        ResultsError: a results file holds something else.
+    """
     card = json.loads((weights / "model_card.json").read_text(encoding="utf-8"))
-    metrics = json.loads(results.read_text(encoding="utf-8"))["metrics"] if results.exists() else {}
+    metrics = read_metrics(results)
+    shown = {} if zero_shot is None else read_metrics(zero_shot)
     stages = "\n".join(
         f"| {name} | {row['images']:.0f} | {row['loss']:.4f} | {row['seconds'] / 60:.1f} |"
         for name, row in card["stages"].items()
     )
-    seeds = sorted({str(m["seed"]) for m in metrics.values()})
-    hashes = sorted({str(m["weights"])[:16] for m in metrics.values()})
     output.write_text(
         f"""# Model card: the miniature
 
@@ -110,7 +206,7 @@ It has only ever seen rendered toys on tables: on real photographs it paints poo
 
 - world level: `{card["level"]}`; native side: {card["native_size"]} px; licence: {card["license"]}
 - recipe hash: `{card["recipe_hash"]}`
-- weights: `{", ".join(hashes) or "-"}`; measurement seed: {", ".join(seeds) or "-"}
+- weights: `{_told(metrics, "weights")}`; measurement seed: {_told(metrics, "seed")}
 
 ## Numbers
 
@@ -123,6 +219,21 @@ Shares have 95 % intervals in brackets. What each number means: `docs/evaluation
 {beside(metrics)}
 
 {judges_line(metrics)}
+
+## Inserting without learning
+
+Words, one photo, or both (`benchmarks/results/zero_shot.json`); held-out subjects, scenes and photos. Weights:
+`{_told(shown, "weights")}`; adapters: `{_told(shown, "adapters")}`; measurement seed: {_told(shown, "seed")}.
+
+{table(shown, ZERO_SHOT_GOALS)}
+
+To read them against:
+
+{beside(shown, ZERO_SHOT_BESIDE)}
+
+With the photo's strength β growing from 0 to 1 beside words (picture: `docs/images/beta_sweep.png`):
+
+{sweep_lines(shown)}
 
 ## Training
 

@@ -16,6 +16,11 @@ Pixels = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 
 
+def as_float(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """uint8 (H, W, 3) → float32 in [0, 1]."""
+    return (pixels / np.float32(255)).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Case:
     """``absent``/``present``: the whole scene (H, W, 3) without and with the subject; ``mask``: a box or bulge around

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from intarsia.errors import IntarsiaError
+from intarsia.evaluation.image_judge import ImageJudge
 from intarsia.tabletop import ATTRIBUTE_KINDS, Level, level
 from intarsia.training import JUDGE_SIDE, AttributeJudge, InstanceJudge
 
@@ -50,12 +52,14 @@ def crop_around(rgb: Rgb, mask: Bools, margin: float = 1.15) -> Tensor:
 
 @dataclass(frozen=True)
 class Judges:
-    """Networks that measure results and never condition them; ``hash`` is the SHA-256 of their weights' files."""
+    """Networks that measure results and never condition them; ``hash`` is the SHA-256 of their weights' files, the
+    image judge aside. That one is loaded from ``folder`` when first asked for."""
 
     attributes: AttributeJudge
     instances: InstanceJudge
     level: Level
     hash: str
+    folder: Path | None = None
 
     @staticmethod
     def load(folder: Path | None = None) -> Judges:
@@ -77,7 +81,7 @@ class Judges:
             module.load_state_dict({k: v.float() for k, v in weights.items()})
             module.eval().requires_grad_(False)
             digest.update(file.read_bytes())
-        return Judges(attributes, instances, world, digest.hexdigest())
+        return Judges(attributes, instances, world, digest.hexdigest(), folder)
 
     def named(self, pictures: Sequence[Rgb], masks: Sequence[Bools], margin: float = 1.15) -> list[dict[str, str]]:
         """What each picture shows inside its mask, per head of :data:`HEADS`."""
@@ -93,3 +97,14 @@ class Judges:
         with torch.no_grad():
             embedded: Tensor = self.instances(crops)
         return embedded
+
+    @cached_property
+    def image(self) -> ImageJudge:
+        """The held-out image tower. Raises ImageJudgeError."""
+        if self.folder is None:
+            raise JudgesError("these judges were not loaded from a folder, so there is no image judge: use Judges.load")
+        return ImageJudge.load(self.folder / "image.safetensors")
+
+    def looks(self, pictures: Sequence[Rgb], masks: Sequence[Bools], margin: float = 1.15) -> Tensor:
+        """The image judge's embeddings (N, D), unit length. Raises ImageJudgeError."""
+        return self.image.embed([crop_around(p, m, margin) for p, m in zip(pictures, masks, strict=True)])

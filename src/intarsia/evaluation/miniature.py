@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,32 +11,23 @@ import torch
 from PIL import Image, ImageFilter
 
 from intarsia.editing import Studio
-from intarsia.evaluation.cases import Case, Pixels, make_cases, photos_of, pixels_of
-from intarsia.evaluation.judges import Bools, Judges, Rgb
+from intarsia.evaluation.cases import Case, Pixels, as_float, make_cases, photos_of, pixels_of
+from intarsia.evaluation.edits import edits_of, is_right
+from intarsia.evaluation.gallery import GALLERY, gallery_of, nearest, portraits_of
+from intarsia.evaluation.judges import Bools, Judges
 from intarsia.evaluation.results import Results
 from intarsia.imaging import Picture, fill_hole
 from intarsia.learning import LearnConfig, Photos
-from intarsia.tabletop import Subject, caption, colour_is_right, sample_scene, split_seed
+from intarsia.tabletop import Subject, caption, sample_scene, split_seed
 
 Say = Callable[[str], None]
-GALLERY = 50
 KINDS = ("class", "colour", "material", "pattern", "accessory")
-
-
-def as_float(pixels: Pixels) -> Rgb:
-    """uint8 (H, W, 3) → float32 in [0, 1]."""
-    return (pixels / np.float32(255)).astype(np.float32)
 
 
 def psnr(a: Pixels, b: Pixels, where: Bools) -> float:
     """Peak signal-to-noise ratio in dB over the pixels of ``where``."""
     error = np.square(a[where].astype(float) - b[where].astype(float)).mean()
     return float(10 * np.log10(255**2 / max(error, 1e-10)))
-
-
-def is_right(kind: str, seen: Mapping[str, str], truth: Mapping[str, str]) -> bool:
-    """Whether the judge saw what is true; of an even pattern (stripes) either colour is a right answer."""
-    return colour_is_right(truth, seen["colour"]) if kind == "colour" else seen[kind] == truth[kind]
 
 
 def within(mask: Bools, pixels: int) -> Bools:
@@ -135,30 +125,6 @@ class MiniatureBench:
         self.add("removal_psnr", values)
         self.add("removal_psnr_fill", filled)
 
-    def _gallery(self, subjects: list[Subject], views: int = 4) -> torch.Tensor:
-        """Mean embedding (N, D) of some views of each subject that are not the photos it was learned from."""
-        rows = []
-        for shots in photos_of(subjects, self.world, views, side=96, seed=77):
-            embedded = self.judges.portraits([as_float(p) for p, _ in shots], [m for _, m in shots])
-            rows.append(torch.nn.functional.normalize(embedded.mean(0), dim=0))
-        return torch.stack(rows)
-
-    def _edits(self, subject: Subject, draw: random.Random) -> list[tuple[str, str, Subject]]:
-        """Three edits of a subject: (kind, prompt, the subject as it then truly looks)."""
-        colour = draw.choice([c for c in self.world.colours if c not in (subject.colour, subject.second_colour)])
-        material = draw.choice([m for m in self.world.materials if m != subject.material])
-        worn = draw.choice([a for a in self.world.accessories if a not in ("none", subject.accessory)])
-        shade = draw.choice([c for c in self.world.colours if c not in (subject.colour, subject.second_colour)])
-        return [
-            ("colour", f"a photo of a sks {colour} {subject.name}", replace(subject, colour=colour)),
-            ("material", f"a photo of a sks {material} {subject.name}", replace(subject, material=material)),
-            (
-                "accessory",
-                f"a photo of a sks {subject.name} wearing a {shade} {worn}",
-                replace(subject, accessory=worn, accessory_colour=shade),
-            ),
-        ]
-
     def learned(self, n: int = 30, photos: int = 5, steps: int | None = None) -> None:
         """``learned_top1``, ``edit_attribute``, ``edit_top1``: held-out subjects, learned from five photos each.
 
@@ -169,7 +135,7 @@ class MiniatureBench:
         """
         draw = random.Random(f"learned-{self.seed}")
         subjects = [Subject.sample(split_seed("test", 90_000 * self.seed + i), self.world) for i in range(GALLERY)]
-        gallery = self._gallery(subjects)
+        gallery = gallery_of(portraits_of(self.judges, subjects))
         top1: dict[str, list[bool]] = {"learned_top1": [], "words_top1": [], "judge_top1": [], "edit_top1": []}
         right: dict[str, list[bool]] = {"edit_colour": [], "edit_material": [], "edit_accessory": []}
         shares: dict[str, list[bool]] = {}
@@ -186,29 +152,18 @@ class MiniatureBench:
             plain = self.insert(case, f"a photo of a sks {subject.name}", seed, subject=learned)
             words = self.insert(case, caption(subject.attributes), seed)
             for key, pixels in (("learned_top1", plain), ("words_top1", words), ("judge_top1", case.present)):
-                top1[key].append(self._nearest(gallery, pixels, case) == i)
-            for kind, prompt, truth in self._edits(subject, draw):
-                edited = self.insert(case, prompt, seed, subject=learned)
+                top1[key].append(nearest(self.judges, gallery, pixels, case.mask) == i)
+            for edit in edits_of(subject, self.world, draw, token="sks"):
+                edited = self.insert(case, edit.prompt, seed, subject=learned)
                 seen = self.judges.named([as_float(edited)], [case.mask])[0]
-                right[f"edit_{kind}"].append(is_right(kind, seen, truth.attributes))
-                changed = [self._same_edit(kind, truth, s) for s in subjects]
-                top1["edit_top1"].append(self._nearest(self._gallery(changed, 2), edited, case) == i)
+                right[f"edit_{edit.kind}"].append(is_right(edit.kind, seen, edit.apply(subject).attributes))
+                others = gallery_of(portraits_of(self.judges, [edit.apply(other) for other in subjects], views=2))
+                top1["edit_top1"].append(nearest(self.judges, others, edited, case.mask) == i)
             shares = {**top1, "edit_attribute": [x for values in right.values() for x in values]}
             self.say(f"learned: {i + 1}/{n} " + ", ".join(f"{k} {np.mean(v):.2f}" for k, v in shares.items()))
         conditions: dict[str, object] = {} if steps is None else {"learn_steps": steps}
         for key, values in {**right, **shares}.items():
             self.add(key, values, judged=True, **conditions)
-
-    def _nearest(self, gallery: torch.Tensor, pixels: Pixels, case: Case) -> int:
-        """The row of the gallery (N, D) that a picture's place looks most like."""
-        return int((gallery @ self.judges.portraits([as_float(pixels)], [case.mask])[0]).argmax())
-
-    def _same_edit(self, kind: str, truth: Subject, other: Subject) -> Subject:
-        if kind == "accessory":
-            return replace(other, accessory=truth.accessory, accessory_colour=truth.accessory_colour)
-        if kind == "colour":
-            return replace(other, colour=truth.colour)
-        return replace(other, material=truth.material)
 
     def untouched(self, n: int = 200) -> None:
         """``bytes_changed_outside``: over random verbs, sizes, modes, masks and settings; must be 0 in total.

@@ -19,30 +19,34 @@ class ResultsError(IntarsiaError):
 class Results:
     """``{"metrics": {KEY: {"value", "n", "seed", "weights", …}}}``, written after every metric.
 
-    ``weights`` and ``judges``: hashes of the model measured and of the networks that judged it.
+    ``weights``, ``judges`` and ``adapters``: hashes of the model measured, of the networks that judged it, and of the
+    weights that show it references.
     """
 
     path: Path
     weights: str
     seed: int
     judges: str = ""
+    adapters: str = ""
     metrics: dict[str, dict[str, object]] = field(default_factory=dict)
 
     @staticmethod
-    def open(path: Path, weights: str, seed: int, judges: str = "") -> Results:
-        """Continue a file: numbers of other weights are dropped, and those that other judges gave.
+    def open(path: Path, weights: str, seed: int, judges: str = "", adapters: str = "") -> Results:
+        """Continue a file: numbers of other weights or adapters are dropped, and those that other judges gave.
 
         Raises:
             ResultsError: the file is there and holds something else.
         """
-        results = Results(path, weights, seed, judges)
+        results = Results(path, weights, seed, judges, adapters)
         if path.exists():
             try:
                 kept = json.loads(path.read_text(encoding="utf-8"))["metrics"]
                 results.metrics = {
                     key: row
                     for key, row in kept.items()
-                    if row["weights"] == weights and row.get("judges", judges) == judges
+                    if row["weights"] == weights
+                    and row.get("judges", judges) == judges
+                    and (not adapters or row.get("adapters", adapters) == adapters)
                 }
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ResultsError(f"{path} holds no measurements ({error!r}): write elsewhere") from error
@@ -58,6 +62,8 @@ class Results:
         row: dict[str, object] = {"value": round(value, 4), "n": n, "seed": self.seed, "weights": self.weights}
         if judged and self.judges:
             row["judges"] = self.judges
+        if self.adapters:
+            row["adapters"] = self.adapters
         self.metrics[key] = {**row, **conditions}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")

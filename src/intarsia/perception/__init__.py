@@ -1,31 +1,141 @@
-"""Frozen helpers that look at pictures: naming a subject's attributes, cutting it out.
+"""Frozen helpers that look at pictures: naming a subject's attributes, cutting it out; tagging, finding, segmenting and
+captioning what is in a photo.
 
-Importing this room is cheap; torch is imported when the backbone's towers are asked.
+Importing this room is cheap; torch and transformers are imported when a model is asked.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from intarsia.perception.chat_client import ChatClient
 from intarsia.perception.chat_namer import ChatNamer
 from intarsia.perception.cutout import estimate_mask
-from intarsia.perception.errors import NamerError, PerceptionError, VocabularyError
+from intarsia.perception.errors import HelperError, NamerError, PerceptionError, VocabularyError
+from intarsia.perception.helper_options import Helpers
+from intarsia.perception.helpers import (
+    Box,
+    Captioner,
+    Description,
+    Detection,
+    Detector,
+    Photo,
+    QualityScorer,
+    Segmentation,
+    Segmenter,
+    Tag,
+    Tagger,
+    crop,
+    cut_out,
+)
+from intarsia.perception.masks import (
+    box_iou,
+    box_of,
+    box_overlap,
+    clip_box,
+    from_rle,
+    grow,
+    largest_share,
+    mask_iou,
+    shrink,
+    to_rle,
+)
 from intarsia.perception.namer import AttributeNamer, YamlNamer, checked_attributes, namer_from_option
+from intarsia.perception.noise import Noise
 from intarsia.perception.phrases import describe
+from intarsia.perception.truth import Truth, TruthObject, truth_path
 from intarsia.perception.vocabulary import ABSENT, KINDS, Mention, Vocabulary, subject_phrase
 from intarsia.perception.vocabulary_namer import VocabularyNamer
+
+if TYPE_CHECKING:
+    from intarsia.perception.chat_helpers import ChatCaptioner, ChatTagger
+    from intarsia.perception.encoders import ClipScorer, TowerScorer, ZeroShotTagger
+    from intarsia.perception.grounding_dino import GroundingDetector
+    from intarsia.perception.sam2 import Sam2Segmenter
+    from intarsia.perception.truth_helpers import TruthCaptioner, TruthDetector, TruthSegmenter, TruthTagger
+    from intarsia.perception.vision_captioner import VisionCaptioner
+
+# Back ends are loaded when first asked for.
+_LAZY = {
+    "ChatCaptioner": "chat_helpers",
+    "ChatTagger": "chat_helpers",
+    "ClipScorer": "encoders",
+    "GroundingDetector": "grounding_dino",
+    "Sam2Segmenter": "sam2",
+    "TowerScorer": "encoders",
+    "TruthCaptioner": "truth_helpers",
+    "TruthDetector": "truth_helpers",
+    "TruthSegmenter": "truth_helpers",
+    "TruthTagger": "truth_helpers",
+    "VisionCaptioner": "vision_captioner",
+    "ZeroShotTagger": "encoders",
+}
 
 __all__ = [
     "ABSENT",
     "KINDS",
     "AttributeNamer",
+    "Box",
+    "Captioner",
+    "ChatCaptioner",
+    "ChatClient",
     "ChatNamer",
+    "ChatTagger",
+    "ClipScorer",
+    "Description",
+    "Detection",
+    "Detector",
+    "GroundingDetector",
+    "HelperError",
+    "Helpers",
     "Mention",
     "NamerError",
+    "Noise",
     "PerceptionError",
+    "Photo",
+    "QualityScorer",
+    "Sam2Segmenter",
+    "Segmentation",
+    "Segmenter",
+    "Tag",
+    "Tagger",
+    "TowerScorer",
+    "Truth",
+    "TruthCaptioner",
+    "TruthDetector",
+    "TruthObject",
+    "TruthSegmenter",
+    "TruthTagger",
+    "VisionCaptioner",
     "Vocabulary",
     "VocabularyError",
     "VocabularyNamer",
     "YamlNamer",
+    "ZeroShotTagger",
+    "box_iou",
+    "box_of",
+    "box_overlap",
     "checked_attributes",
+    "clip_box",
+    "crop",
+    "cut_out",
     "describe",
     "estimate_mask",
+    "from_rle",
+    "grow",
+    "largest_share",
+    "mask_iou",
     "namer_from_option",
+    "shrink",
     "subject_phrase",
+    "to_rle",
+    "truth_path",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

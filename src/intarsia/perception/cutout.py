@@ -34,7 +34,7 @@ def estimate_mask(rgb: FloatArray) -> BoolArray:
     sharp = _distance_from_border(small)
     distance: FloatArray = (sharp + _box_blur(sharp)) * np.float32(0.5)
     threshold = _otsu(distance)
-    regions = _regions(distance > threshold)
+    regions = connected_regions(distance > threshold)
     best = _most_central(regions)
     if best is None or not 0.005 <= best.mean() <= 0.85 or distance.max() < 0.02:
         best = _ellipse(size)
@@ -93,7 +93,7 @@ def _box_blur(values: FloatArray) -> FloatArray:
     return np.asarray(np.mean(shifted, axis=0), np.float32)
 
 
-def _regions(marked: BoolArray) -> NDArray[np.int64]:
+def connected_regions(marked: BoolArray) -> NDArray[np.int64]:
     """Labels (H, W): equal within each 4-connected region, -1 outside.
 
     The lowest label of a region spreads along whole rows and columns until nothing changes.
@@ -132,7 +132,7 @@ def _most_central(regions: NDArray[np.int64]) -> BoolArray | None:
 
 def _without_holes(region: BoolArray) -> BoolArray:
     padded = np.pad(~region, 1, constant_values=True)
-    labels = _regions(padded)
+    labels = connected_regions(padded)
     return np.asarray((labels != labels[0, 0])[1:-1, 1:-1])
 
 

@@ -15,3 +15,7 @@ class VocabularyError(PerceptionError):
 
 class NamerError(PerceptionError):
     """The attributes of a subject cannot be named."""
+
+
+class HelperError(PerceptionError):
+    """A helper model of a data engine cannot be loaded, or answers with what cannot be used."""

@@ -1,0 +1,44 @@
+"""Locate: a text-to-image U-Net's input widened to [noisy latent | mask | masked-image latent] (LAR-Gen)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from intarsia.backbones.errors import BackboneError
+
+
+def widen_for_inpainting(unet: Any) -> Any:
+    """Give a U-Net that reads C latent channels the 2·C + 1 channels of an inpainting model, in place.
+
+    The first C input channels of `conv_in` keep their weights and its bias stays; the weights of the C + 1 new ones
+    are zero, so the output is that of before whatever the mask and the masked image hold, and they learn from the
+    first step on. The config says the new number, so that the U-Net can be saved and loaded. A U-Net that has 2·C + 1
+    channels already is left alone.
+
+    Returns:
+        The same U-Net.
+
+    Raises:
+        BackboneError: another number of input channels, or a `conv_in` that an adapter has wrapped.
+    """
+    import torch
+    from torch import nn
+
+    latent, found = int(unet.config.out_channels), int(unet.config.in_channels)
+    wanted = 2 * latent + 1
+    if found == wanted:
+        return unet
+    if found != latent:
+        raise BackboneError(
+            f"the U-Net takes {found} channels: to make an inpainting model of it, it must take {latent} (latents "
+            f"alone) or {wanted} (latents, mask, masked image)"
+        )
+    conv = unet.conv_in
+    if type(conv) is not nn.Conv2d:
+        raise BackboneError(f"the U-Net's conv_in is a {type(conv).__name__}, not a Conv2d: eject its adapter first")
+    old = conv.weight.detach()
+    weight = torch.cat([old, old.new_zeros(len(old), wanted - latent, *old.shape[2:])], dim=1)
+    conv.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
+    conv.in_channels = wanted
+    unet.register_to_config(in_channels=wanted)
+    return unet

@@ -1,0 +1,93 @@
+"""Data engines: pure functions of one row, and a runner that takes rows through them into committed shards.
+
+Filters write scores and hard rules set ``row["rejected"]``; thresholds are given to `run_engine` apart from the
+steps, so that the samples of rows that fall by them stay in the shards and `recut` can decide anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from intarsia.engines.errors import (
+    EngineBusyError,
+    EngineChangedError,
+    EngineError,
+    MissingExtraError,
+    RowError,
+    ThresholdError,
+)
+
+if TYPE_CHECKING:
+    from intarsia.engines import quadruplets
+    from intarsia.engines.runner.funnel import Funnel, StepCount
+    from intarsia.engines.runner.kills import KillReport, measure_kills
+    from intarsia.engines.runner.output import verify_output
+    from intarsia.engines.runner.recut import recut
+    from intarsia.engines.runner.rows import JSON, Row, Step, StepFunction, children, safe_key
+    from intarsia.engines.runner.run import EngineReport, Progress, run_engine
+    from intarsia.engines.runner.samples import iterate_samples, read_dead_rows, read_rows
+    from intarsia.engines.runner.thresholds import Thresholds, load_thresholds
+
+# Loaded when first asked for, so that importing the room is instant: name -> file below `engines`.
+_LAZY = {
+    "JSON": "runner.rows",
+    "EngineReport": "runner.run",
+    "Funnel": "runner.funnel",
+    "KillReport": "runner.kills",
+    "Progress": "runner.run",
+    "Row": "runner.rows",
+    "Step": "runner.rows",
+    "StepCount": "runner.funnel",
+    "StepFunction": "runner.rows",
+    "Thresholds": "runner.thresholds",
+    "children": "runner.rows",
+    "iterate_samples": "runner.samples",
+    "load_thresholds": "runner.thresholds",
+    "measure_kills": "runner.kills",
+    "read_dead_rows": "runner.samples",
+    "read_rows": "runner.samples",
+    "recut": "runner.recut",
+    "run_engine": "runner.run",
+    "safe_key": "runner.rows",
+    "verify_output": "runner.output",
+}
+
+__all__ = [
+    "JSON",
+    "EngineBusyError",
+    "EngineChangedError",
+    "EngineError",
+    "EngineReport",
+    "Funnel",
+    "KillReport",
+    "MissingExtraError",
+    "Progress",
+    "Row",
+    "RowError",
+    "Step",
+    "StepCount",
+    "StepFunction",
+    "ThresholdError",
+    "Thresholds",
+    "children",
+    "iterate_samples",
+    "load_thresholds",
+    "measure_kills",
+    "quadruplets",
+    "read_dead_rows",
+    "read_rows",
+    "recut",
+    "run_engine",
+    "safe_key",
+    "verify_output",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "quadruplets":
+        return import_module(f"{__name__}.{name}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

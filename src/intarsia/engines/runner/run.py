@@ -1,0 +1,191 @@
+"""`run_engine`: a source through steps into an output folder, from where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from intarsia.engines.errors import EngineError
+from intarsia.engines.runner.funnel import Funnel
+from intarsia.engines.runner.local import run_here, run_workers
+from intarsia.engines.runner.output import (
+    FUNNEL,
+    FUNNEL_TEXT,
+    MANIFEST,
+    SELECTION,
+    THRESHOLDS,
+    Output,
+    locked,
+)
+from intarsia.engines.runner.packing import PackedShard, json_bytes, pyarrow
+from intarsia.engines.runner.ray_data import ray_packages, run_ray
+from intarsia.engines.runner.rows import JSON, Row, Step, check_source, check_steps, hash_source
+from intarsia.engines.runner.thresholds import (
+    Thresholds,
+    check_thresholds,
+    select,
+    selection_bytes,
+    thresholds_json,
+    with_thresholds,
+)
+from intarsia.errors import OutputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told after each shard; the counts include shards of earlier calls, ``kept`` is before any thresholds."""
+
+    shards_done: int
+    shards: int
+    source_rows_done: int
+    source_rows: int
+    kept: int
+    rejected: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What a finished run amounts to. ``shards_resumed`` were committed before this call. ``seconds`` is the time of
+    this call; ``step_seconds`` the time spent inside each step's function, summed over workers."""
+
+    output: Path
+    funnel: Funnel
+    shards: int
+    shards_resumed: int
+    seconds: float
+    step_seconds: Mapping[str, float]
+
+    @property
+    def source_rows(self) -> int:
+        return self.funnel.source_rows
+
+    @property
+    def kept(self) -> int:
+        return self.funnel.kept
+
+    @property
+    def rejected(self) -> int:
+        return self.funnel.rejected
+
+    @property
+    def quarantined(self) -> int:
+        return self.funnel.quarantined
+
+
+def run_engine(
+    *,
+    name: str,
+    version: str,
+    source: Sequence[Row],
+    steps: Sequence[Step],
+    output: str | Path,
+    settings: Mapping[str, JSON],
+    runner: Literal["local", "ray"] = "local",
+    workers: int = 1,
+    shard_size: int = 64,
+    progress: Callable[[Progress], None] | None = None,
+    key: str = "key",
+    thresholds: Thresholds | None = None,
+    overwrite: bool = False,
+    verify: bool = False,
+) -> EngineReport:
+    """Take every row of ``source`` through ``steps`` and write shards of ``shard_size`` source rows to ``output``.
+
+    ``settings`` is all that decides the outcome beside the rows: other settings in the same folder are refused.
+    Runner, workers, time and machine leave no trace in the files. A folder with committed shards is gone on with;
+    ``verify`` hashes them first and makes damaged ones again; ``overwrite`` starts anew. ``thresholds`` decide
+    afterwards which rows are chosen (``selection.parquet``): changing them runs no step again.
+
+    Raises EngineError (EngineChangedError, EngineBusyError, MissingExtraError, ThresholdError), OutputError,
+    DiskFullError.
+    """
+    began = time.perf_counter()
+    chain, rows = check_steps(steps), check_source(source, key)
+    bounds = None if thresholds is None else check_thresholds(thresholds)
+    if workers < 1 or shard_size < 1:
+        raise EngineError(f"workers and shard_size must be at least 1, got {workers} and {shard_size}")
+    if runner not in ("local", "ray"):
+        raise EngineError(f"the runner must be 'local' or 'ray', got {runner!r}")
+    pyarrow()
+    if runner == "ray":
+        ray_packages()
+    try:
+        identity = json.loads(
+            json_bytes(
+                {
+                    "format": FORMAT,
+                    "engine": name,
+                    "version": version,
+                    "steps": [step.name for step in chain],
+                    "settings": settings,
+                    "key": key,
+                    "shard_size": shard_size,
+                    "source": {"rows": len(rows), "sha256": hash_source(rows)},
+                }
+            )
+        )
+    except (TypeError, ValueError) as error:
+        raise EngineError(f"the settings must be plain JSON ({error})") from error
+    folder = Output(Path(output), -(-len(rows) // shard_size))
+    with locked(folder.root):
+        try:
+            committed = folder.open(identity, overwrite=overwrite, verify=verify)
+        except OSError as error:
+            raise OutputError(
+                f"cannot use {folder.root} as output folder: {error}; check it, or choose another"
+            ) from error
+        resumed = len(committed)
+        pending = {
+            index: rows[index * shard_size : (index + 1) * shard_size]
+            for index in range(folder.shards)
+            if index not in committed
+        }
+        total, seconds = Funnel.empty([step.name for step in chain]), Counter[str]()
+        for funnel in committed.values():
+            total.add(funnel)
+        for done, shard in enumerate(_shards(runner, chain, pending, workers, key), start=resumed + 1):
+            folder.commit(shard)
+            total.add(shard.funnel)
+            seconds.update(shard.seconds)
+            if progress is not None:
+                progress(
+                    Progress(
+                        done, folder.shards, total.source_rows, len(rows), total.kept, total.rejected, total.quarantined
+                    )
+                )
+        total = _finish(folder, name, key, total, bounds)
+    return EngineReport(folder.root, total, folder.shards, resumed, time.perf_counter() - began, dict(seconds))
+
+
+def _shards(
+    runner: str, steps: Sequence[Step], pending: Mapping[int, Sequence[Row]], workers: int, key: str
+) -> Iterator[PackedShard]:
+    if not pending:
+        return iter(())
+    if runner == "ray":
+        return run_ray(steps, pending, workers, key)
+    return run_here(steps, pending, key) if workers == 1 else run_workers(steps, pending, workers, key)
+
+
+def _finish(folder: Output, name: str, key: str, total: Funnel, bounds: Thresholds | None) -> Funnel:
+    """Write the closing files; the manifest is the last of them."""
+    if bounds is None:
+        for file in (SELECTION, THRESHOLDS):
+            (folder.root / file).unlink(missing_ok=True)
+    else:
+        columns, count = select(folder, key, bounds)
+        total = with_thresholds(total, count)
+        folder.write(THRESHOLDS, json_bytes(thresholds_json(bounds)))
+        folder.write(SELECTION, selection_bytes(columns))
+    folder.write(FUNNEL, json_bytes({"engine": name, **total.to_json()}))
+    folder.write(FUNNEL_TEXT, total.to_markdown(f"Funnel of {name}").encode())
+    folder.write(MANIFEST, json_bytes(folder.manifest()))
+    return total

@@ -1,0 +1,163 @@
+"""Questions with pictures to a model behind any endpoint that speaks OpenAI's chat protocol; answers are JSON."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from intarsia.errors import OutputError
+from intarsia.imaging import write_file_atomically
+from intarsia.perception.errors import HelperError, PerceptionError
+
+_PAUSE = 0.5
+_MOST_BYTES = 1 << 20
+Answer = TypeVar("Answer")
+
+
+class _RetryableError(Exception):
+    """A failure that may not happen again; its text says what happened."""
+
+
+@dataclass(frozen=True)
+class ChatClient:
+    """POSTs to `base_url`/chat/completions.
+
+    Args:
+        base_url: such as "http://localhost:8000/v1".
+        api_key_env: name of the environment variable that holds the key; unset means no key is sent.
+        timeout: seconds per attempt.
+        retries: further attempts after a timeout, a busy server or a malformed answer.
+        cache_dir: answers are kept here, by the hash of everything that was asked; None keeps nothing.
+        error: what is raised.
+        advice: what the user can do where the endpoint stays silent.
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"
+    timeout: float = 60.0
+    retries: int = 2
+    cache_dir: str | Path | None = None
+    error: type[PerceptionError] = HelperError
+    advice: str = "try again later"
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise self.error(f"{self.base_url!r} is not the address of an endpoint: use http(s)://HOST/v1")
+        if self.timeout <= 0 or self.retries < 0:
+            raise self.error(
+                f"timeout {self.timeout} and retries {self.retries}: use more than 0 seconds and 0 or more retries"
+            )
+
+    @property
+    def url(self) -> str:
+        """The address that is posted to."""
+        return self.base_url.rstrip("/") + "/chat/completions"
+
+    def ask(
+        self,
+        text: str,
+        pictures: Sequence[NDArray[np.uint8]],
+        schema: dict[str, Any],
+        name: str,
+        read: Callable[[Any], Answer],
+    ) -> Answer:
+        """Ask about RGB pictures; ``read`` turns the answer's JSON into the result.
+
+        ``read`` raises a PerceptionError for JSON of another form than asked for; the question is then put again.
+        Raises `error`: no answer in time, a refusal, or no usable answer.
+        """
+        content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+        content += [{"type": "image_url", "image_url": {"url": _data_url(pixels)}} for pixels in pictures]
+        question = {
+            "model": self.model,
+            "temperature": 0,
+            "messages": [{"role": "user", "content": content}],
+            "response_format": {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}},
+        }
+        body = json.dumps(question, sort_keys=True).encode()
+        cached = None if self.cache_dir is None else Path(self.cache_dir) / f"{self._key(body)}.json"
+        if cached is not None and cached.is_file():
+            with suppress(PerceptionError, OSError, ValueError):
+                return read(json.loads(cached.read_text(encoding="utf-8")))
+        problem = ""
+        for attempt in range(self.retries + 1):
+            if attempt:
+                time.sleep(_PAUSE * 2 ** (attempt - 1))
+            try:
+                found = _content_of(self._post(body))
+                try:
+                    result = read(found)
+                except PerceptionError as error:
+                    raise _RetryableError("answered with JSON of another form than asked for") from error
+                break
+            except _RetryableError as error:
+                problem = str(error)
+        else:
+            raise self.error(f"{self.model} at {self.url} {problem} ({self.retries + 1} attempts): {self.advice}")
+        if cached is not None:
+            # A cache that cannot be written costs another question next time, no more.
+            with suppress(OSError, OutputError):
+                cached.parent.mkdir(parents=True, exist_ok=True)
+                write_file_atomically(cached, json.dumps(found).encode(), overwrite=True)
+        return result
+
+    def _key(self, body: bytes) -> str:
+        return hashlib.sha256(self.url.encode() + b"\0" + body).hexdigest()
+
+    def _post(self, body: bytes) -> bytes:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if key := os.environ.get(self.api_key_env):
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(self.url, data=body, headers=headers, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                answer: bytes = response.read(_MOST_BYTES)
+                return answer
+        except urllib.error.HTTPError as error:
+            if error.code in (408, 429) or error.code >= 500:
+                raise _RetryableError(f"answered with HTTP status {error.code}") from error
+            hint = "check the address and the model's name"
+            if error.code in (401, 403):
+                hint = f"put a valid key into the environment variable {self.api_key_env}"
+            raise self.error(f"{self.url} refused the question with HTTP status {error.code}: {hint}") from error
+        except TimeoutError as error:
+            raise _RetryableError(f"gave no answer within {self.timeout:g} s") from error
+        except (urllib.error.URLError, HTTPException, OSError) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, TimeoutError):
+                raise _RetryableError(f"gave no answer within {self.timeout:g} s") from error
+            raise _RetryableError(f"cannot be reached ({reason})") from error
+
+
+def _content_of(answer: bytes) -> Any:
+    try:
+        text = json.loads(answer)["choices"][0]["message"]["content"]
+        # Some models wrap the object in a code fence.
+        return json.loads(text[text.index("{") : text.rindex("}") + 1])
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise _RetryableError("answered with something that is not the JSON asked for") from error
+
+
+def _data_url(pixels: NDArray[np.uint8]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,95 @@
+"""A small engine of plain Python steps, as a module (for worker processes) and as a program (to be killed)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from intarsia.engines import EngineReport, Row, Step, StepFunction, children, run_engine
+
+
+def number(text: str) -> float:
+    """A float in [0, 1) that depends on the text alone."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
+
+
+def make_detect(pause: float = 0.0) -> StepFunction:
+    def detect(row: Row) -> list[Row]:
+        time.sleep(pause)
+        if row["number"] % 7 == 3:
+            raise ValueError(f"picture {row['number']} is broken\nat {object()!r}")
+        found = row["number"] % 3
+        if not found:
+            row["rejected"] = "nothing found"
+            return [row]
+        return children(row, [{"place": n, "area": number(f"{row['key']}.{n}")} for n in range(found)])
+
+    return detect
+
+
+def make_paint() -> StepFunction:
+    def paint(row: Row) -> list[Row]:
+        if row["area"] < 0.1:
+            return [{**row, "rejected": "tiny"}]
+        row["image.png"] = hashlib.sha256(row["key"].encode()).digest() * 5 + b"\0"
+        row["score"] = number(row["key"])
+        return [row]
+
+    return paint
+
+
+def make_trap(fatal: int, mode: str) -> StepFunction:
+    """A step that does something terrible at one row."""
+
+    def trap(row: Row) -> list[Row]:
+        if row["number"] == fatal:
+            if mode == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif mode == "memory":
+                raise MemoryError
+            elif mode == "exit":
+                sys.exit("enough")
+            elif mode == "full":
+                raise OSError(28, "No space left on device", "/tmp/picture")
+        return [row]
+
+    return trap
+
+
+def make_broken() -> StepFunction:
+    raise RuntimeError("no weights")
+
+
+def make_dying() -> StepFunction:
+    os._exit(3)
+
+
+def small_source(rows: int = 20) -> list[Row]:
+    return [{"key": f"photo-{n:03d}", "number": n, "seed.bin": bytes([n, 0])} for n in range(rows)]
+
+
+def small_steps(pause: float = 0.0) -> list[Step]:
+    return [Step("detect", partial(make_detect, pause)), Step("paint", make_paint)]
+
+
+def run_small(output: Path, **options: Any) -> EngineReport:
+    given: dict[str, Any] = {
+        "name": "small",
+        "version": "1",
+        "source": small_source(),
+        "steps": small_steps(),
+        "settings": {"seed": 1},
+        "shard_size": 4,
+        **options,
+    }
+    return run_engine(output=output, **given)
+
+
+if __name__ == "__main__":
+    run_small(Path(sys.argv[1]), steps=small_steps(float(sys.argv[2])), workers=int(sys.argv[3]))
