@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -168,17 +169,37 @@ def test_models_lists_the_catalog(run: Run) -> None:
 
 
 def test_demo_writes_the_sheet_and_the_single_pictures(run: Run, tmp_path: Path, model_folder: Path) -> None:
-    from intarsia.cli.demo_world import file_names
+    from intarsia.cli.demo_world import SHOWN, file_names
 
     out = tmp_path / "demo"
     done = run("demo", "--output", out, "--quick", "--model", model_folder)
     assert done.code == 0 and str(out / "sheet.png") in done.out.splitlines()[-1]
-    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == sorted(file_names())
+    assert "no weights for references" in done.err
+    expected = sorted(set(file_names()) - {f"{name}.png" for name in SHOWN})
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == expected
     sheet = Picture.load(out / "sheet.png")
     assert sheet.size[1] > 1000 and sheet.size[0] > 600
-    pictures = [Picture.load(out / name).sha256 for name in file_names() if "/" not in name and name[0] in "aow"]
+    pictures = [Picture.load(out / name).sha256 for name in expected if "/" not in name and name[0] in "aow"]
     assert len(set(pictures)) == 3
     assert run("demo", "--output", out, "--quick", "--model", model_folder).code == 2
+
+
+def test_demo_shows_what_one_photo_gives(run: Run, tmp_path: Path, model_folder: Path) -> None:
+    from tests.editing.conftest import save_random_reference
+
+    from intarsia.backbones import load_backbone
+    from intarsia.cli.demo_world import SHOWN, file_names
+
+    able = tmp_path / "model"
+    shutil.copytree(model_folder, able)
+    save_random_reference(able / "reference", load_backbone(able))
+    out = tmp_path / "demo"
+    done = run("demo", "--output", out, "--quick", "--model", able)
+    assert done.code == 0 and "no weights" not in done.err
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == sorted(file_names())
+    plain, worded, wider = (Picture.load(out / f"{name}.png") for name in SHOWN)
+    assert plain.sha256 != worded.sha256 and plain.size == worded.size
+    assert wider.size == (round(plain.size[0] / 0.75), round(plain.size[1] / 0.75))
 
 
 def test_the_sheet_holds_pictures_of_any_shape() -> None:

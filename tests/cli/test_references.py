@@ -41,12 +41,15 @@ def test_insert_from_a_photo_and_replay(run: Run, folder: Path, able_model: Path
         "insert", folder / "scene.png", *BOX, "--reference", photo, "-p", "a red mug", "-o", out,
         "--reference-mask", "8,8,20,20", "--reference-strength", 0.6, "--detail", 0.5, "--detail-mode", "clean",
         "--guidance-mode", "apart", "--reference-guidance", 3, "--rescale", 0.2, "--mask-shape", "box",
+        "--reference-blocks", "1,1,0.5", "--reference-interval", "0,0.9", "--reference-schedule", "1,0.2",
         "--model", able_model, "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
     request = read_recipe(out).request
     assert request.reference == (str(photo),) and request.reference_mask == ("8,8,20,20",)
     assert (request.reference_strength, request.detail_strength, request.detail_mode) == (0.6, 0.5, "clean")
+    assert (request.reference_blocks, request.reference_interval) == ((1, 1, 0.5), (0, 0.9))
+    assert request.reference_schedule == (1, 0.2)
     assert (request.guidance_mode, request.reference_guidance_scale) == ("apart", 3)
     assert (request.guidance_rescale, request.mask_shape) == (0.2, "box")
     assert json.loads(done.out)["recipe"]["request"]["reference_hash"]
@@ -79,9 +82,28 @@ def test_bad_references_are_one_line(run: Run, folder: Path, able_model: Path, m
     refused(run, folder, "is the scene itself", *insert("-r", folder / "scene.png"))
     refused(run, folder, "is empty", *insert("-r", photo, "--reference-mask", folder / "black.png"))
     refused(run, folder, "reference_strength 2.1", *insert("-r", photo, "--reference-strength", "2.1"))
+    refused(run, folder, "reference_blocks '1,x,1'", *insert("-r", photo, "--reference-blocks", "1,x,1"))
+    refused(run, folder, "reference_blocks 3.0", *insert("-r", photo, "--reference-blocks", "1,3,1"))
+    refused(run, folder, "reference_interval", *insert("-r", photo, "--reference-interval", "0.5"))
+    refused(run, folder, "reference_schedule 2.0", *insert("-r", photo, "--reference-schedule", "1,2"))
     refused(run, folder, "the model takes 2", *insert("-r", photo, "-r", photo, "-r", photo))
     refused(run, folder, "at most one mask", *insert("-r", photo, "--reference-mask", "1,1,2,2",
                                                      "--reference-mask", "1,1,2,2"))  # fmt: skip
+
+
+def test_a_learned_subject_and_a_photo_and_replay(
+    run: Run, folder: Path, able_model: Path, photo: Path, photo_folder: Path
+) -> None:
+    subject, out = folder / "duck.safetensors", folder / "out.png"
+    learned = run("learn", photo_folder, "-c", "duck", "-o", subject, "--preset", "smoke", "--model", able_model)
+    assert learned.code == 0, learned.err
+    start = ["insert", folder / "scene.png", *BOX, "--model", able_model, "--subject", subject]
+    assert run(*start, "--reference", photo, "-o", out).code == 0
+    request = read_recipe(out).request
+    assert request.subject_sha256 and request.reference_sha256 and request.reference_hash
+    assert run("replay", out, "--model", able_model).code == 0
+    assert run(*start, "-o", folder / "alone.png").code == 0
+    assert Picture.load(folder / "alone.png").sha256 != Picture.load(out).sha256
 
 
 def test_outpaint_then_replay_gives_the_same_bytes(run: Run, folder: Path, model_folder: Path) -> None:

@@ -196,6 +196,23 @@ def test_blocks_without_the_reference_have_no_image_tokens(
     assert shown[-1] == (None,)
 
 
+def test_a_schedule_changes_both_strengths_from_step_to_step(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = make()
+    tokens, banks = (spy(monkeypatch, adapter, "show") for adapter in (adapters.assign, adapters.refine))
+    options = ReferenceOptions(strength=0.5, detail_strength=0.8, schedule=(1.0, 0.5, 0.0))
+    paint(ReferenceGuide(BACKBONE, adapters, [thing()], options), steps=5, guidance=Guidance(1.0))
+    beta = [call[1]["up"].item() for call in tokens if call[0] is not None]
+    detail = [call[2].item() for call in banks if call[0] is not None]
+    assert beta == pytest.approx([0.5, 0.375, 0.25, 0.125]) and detail == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert len(tokens) == 6 and tokens[4] == (None,)  # the last step's factor is 0: no reference
+    steady, plain = ReferenceOptions(schedule=(1.0, 1.0)), ReferenceOptions()
+    one, other = (paint(ReferenceGuide(BACKBONE, adapters, [thing()], each)) for each in (steady, plain))
+    assert torch.equal(one, other)
+    assert ReferenceOptions(schedule=(0.3, 0.9)).factor(0, 1) == pytest.approx(0.3)
+
+
 def test_stock_adapters_see_a_zero_picture_instead(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     adapters = make("zero_picture")
     model = dataclasses.replace(BACKBONE, image_mean=(0.48, 0.46, 0.41), image_std=(0.27, 0.26, 0.28))
@@ -321,6 +338,8 @@ def test_what_cannot_be_referred_to(make: Callable[..., Any]) -> None:
         ("blocks", (1.0, 1.0)),
         ("blocks", (1.0, 3.0, 1.0)),
         ("interval", (0.6, 0.5)),
+        ("schedule", ()),
+        ("schedule", (1.0, 1.5)),
         ("detail_strength", 1.1),
         ("detail_mode", "loud"),
     ],

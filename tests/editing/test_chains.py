@@ -76,6 +76,19 @@ def test_a_saved_chain_repeats_link_by_link(studio: Studio, tmp_path: Path) -> N
     assert studio.replay(tmp_path / "2.png").picture.sha256 == Picture.load(tmp_path / "2.png").sha256
 
 
+def test_a_saved_chain_of_photos_and_a_wider_canvas_repeats(
+    studio: Studio, reference_folder: Path, tmp_path: Path
+) -> None:
+    noise_picture().save(tmp_path / "0.png")
+    thing().save(tmp_path / "mug.png")
+    shown = {"reference": tmp_path / "mug.png", "reference_model": str(reference_folder), "steps": 1}
+    studio.insert(tmp_path / "0.png", box=(10, 20, 24, 24), **shown).save(tmp_path / "1.png")
+    studio.outpaint(tmp_path / "1.png", right=16, steps=1).save(tmp_path / "2.png")
+    studio.insert(tmp_path / "2.png", box=(80, 20, 24, 24), prompt="a mug", **shown).save(tmp_path / "3.png")
+    for link in ("1.png", "2.png", "3.png"):
+        assert studio.replay(tmp_path / link).picture.sha256 == Picture.load(tmp_path / link).sha256
+
+
 @pytest.mark.parametrize("verb", ["insert", "remove"])
 def test_a_result_paints_as_its_picture_does(studio: Studio, scene: Picture, verb: str) -> None:
     first = studio.remove(scene, box=(30, 20, 24, 24), steps=1)

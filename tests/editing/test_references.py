@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.adapters.test_ip_adapter import saved, stock_state
 from tests.conftest_tiny import tiny_backbone
 from tests.editing.conftest import noise_picture, save_random_reference, thing
 
@@ -63,6 +64,7 @@ def test_a_reference_that_is_not_shown_is_no_reference(studio: Studio, scene: Pi
     for off in (
         {"reference_strength": 0, "detail_strength": 0},
         {"reference_interval": (0.0, 0.0)},
+        {"reference_schedule": (0.0,)},
         {"reference_blocks": (0, 0, 0), "detail_strength": 0},
     ):
         assert studio.insert(scene, prompt="a red mug", **shown, **off).picture.sha256 == words, off
@@ -74,6 +76,7 @@ def test_every_knob_counts(studio: Studio, scene: Picture, shown: dict[str, Any]
         {"reference_strength": 0.3},
         {"reference_blocks": (1, 1, 0)},
         {"reference_interval": (0.5, 1.0)},
+        {"reference_schedule": (1.0, 0.2)},
         {"detail_strength": 0},
         {"detail_mode": "clean"},
         {"guidance_mode": "apart"},
@@ -103,6 +106,25 @@ def test_a_learned_subject_and_a_reference_together_and_nothing_is_left(
         studio.insert(scene, subject=subject, scheduler="heun", **shown)
     assert same(before, state(studio))
     assert studio.insert(scene, subject=subject, prompt="a duck", **PLACE).picture.sha256 == alone.picture.sha256
+
+
+def test_a_stock_ip_adapter_paints_and_replays(
+    studio: Studio, scene: Picture, shown: dict[str, Any], tmp_path: Path
+) -> None:
+    before = state(studio)
+    file = saved(stock_state(studio.backbone.unet), tmp_path)
+    scene.save(tmp_path / "scene.png")
+    thing().save(tmp_path / "mug.png")
+    stock = {**PLACE, "reference": tmp_path / "mug.png", "reference_model": str(file)}
+    result = studio.insert(tmp_path / "scene.png", **stock)
+    others = [studio.insert(scene, **shown), studio.insert(scene, **{**stock, "reference_strength": 0.3})]
+    assert result.picture.sha256 not in [other.picture.sha256 for other in others]
+    assert studio.replay(result.save(tmp_path / "out.png")).picture.sha256 == result.picture.sha256
+    off = studio.insert(scene, **stock, prompt="a mug", reference_strength=0).picture.sha256
+    assert off == studio.insert(scene, **PLACE, prompt="a mug").picture.sha256
+    with pytest.raises(ReferencePhotoError, match="5 references were given, but the model takes 4"):
+        studio.insert(scene, **{**stock, "reference": [thing(number) for number in range(5)]})
+    assert same(before, state(studio))
 
 
 def test_an_error_while_painting_leaves_the_model_as_it_was(

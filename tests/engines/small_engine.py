@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from intarsia.engines import EngineReport, Row, Step, StepFunction, children, run_engine
+from intarsia.perception import HelperAwayError
 
 
 def number(text: str) -> float:
@@ -55,6 +56,8 @@ def make_trap(fatal: int, mode: str) -> StepFunction:
                 raise MemoryError
             elif mode == "exit":
                 sys.exit("enough")
+            elif mode == "away":
+                raise HelperAwayError("the server is down: try again later")
             elif mode == "full":
                 raise OSError(28, "No space left on device", "/tmp/picture")
         return [row]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import random
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +15,7 @@ import pytest
 from PIL import Image
 from tests.engines.quadruplet_scenes import PixelScorer, draw_scene
 
-from intarsia.engines import EngineError, read_dead_rows, read_rows
+from intarsia.engines import EngineError, read_dead_rows, read_rows, verify_output
 from intarsia.engines.quadruplets import list_photos, run_quadruplets
 from intarsia.engines.quadruplets.reading import read
 from intarsia.engines.quadruplets.samples import rgb_of
@@ -102,6 +107,56 @@ def test_pixels_are_upright_rgb_and_plain_files_keep_their_bytes(photos: Path) -
     assert np.array_equal(rgb_of(done["opaque.png"]["image.png"]), np.roll(PIXELS, 5, axis=0))
     assert np.abs(rgb_of(done["sixteen.png"]["image.png"])[..., 1].astype(int) - PIXELS[..., 0]).max() <= 1
     assert Image.open(io.BytesIO(done["cmyk.jpg"]["image.png"])).mode == "RGB"
+
+
+def test_no_file_can_keep_the_folder_from_being_listed(photos: Path) -> None:
+    """Hostile files: too many pixels for any memory, frames that end in the middle, names that are no text."""
+    for path in photos.rglob("*.*"):
+        path.unlink()
+    (photos / "huge.png").write_bytes(declared_png(60_000, 60_000))
+    (photos / "wide.png").write_bytes(declared_png(12_000, 12_000))
+    draw = random.Random(0)
+    frames = [Image.fromarray(np.roll(PIXELS, n, axis=1)) for n in range(3)]
+    for suffix in ("gif", "png", "tiff", "webp"):
+        buffer = io.BytesIO()
+        frames[0].save(buffer, suffix, save_all=True, append_images=frames[1:])
+        for number in range(12):
+            cut = buffer.getvalue()[: draw.randrange(len(buffer.getvalue()))]
+            (photos / f"{suffix}{number}.{suffix}").write_bytes(cut)
+    (photos / "folder.png").mkdir()
+    with contextlib.suppress(OSError):  # not on every system
+        os.mkfifo(photos / "pipe.png")
+    (photos / "link.png").symlink_to(photos / "nowhere.png")
+    (photos / " a;b\n.png").write_bytes(declared_png(3, 3))
+    with contextlib.suppress(OSError):
+        Image.fromarray(PIXELS).save(os.fsdecode(os.fsencode(photos) + b"/\xff.png"))
+    found = outcome(photos)
+    assert found["huge.png"] == found["wide.png"] == "TooLargeError"
+    assert found.get("\\xff.png", "PictureError") == "PictureError"
+    assert not {"folder.png", "pipe.png", "link.png"} & set(found)
+    assert set(found.values()) <= {
+        *("TooLargeError", "PictureError", "UnreadableImageError", "NotAnImageError", "ZeroSizeError", "animated"),
+        "image.png",
+    }
+
+
+def declared_png(width: int, height: int) -> bytes:
+    """The header of a picture that large, and next to nothing of it."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(9)))]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_a_folder_without_any_candidate_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Helpers, "load_scorer", lambda self: PixelScorer())
+    save(tmp_path / "photos" / "tiny.png", Image.fromarray(PIXELS[:9, :9]))
+    (tmp_path / "photos" / "text.png").write_text("this is no picture")
+    helpers = Helpers(folder=tmp_path / "photos")
+    report = run_quadruplets(tmp_path / "photos", tmp_path / "out", helpers, thresholds="tabletop")
+    assert (report.kept, report.rejected, report.quarantined) == (0, 1, 1)
+    assert verify_output(tmp_path / "out") == ()
 
 
 def test_a_file_that_changes_meanwhile_is_noticed(photos: Path) -> None:

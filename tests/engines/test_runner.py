@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from tests.engines.small_engine import (
 
 from intarsia.engines import (
     EngineError,
+    Funnel,
     Progress,
     Row,
     Step,
     StepFunction,
+    children,
     iterate_samples,
     read_dead_rows,
     read_rows,
@@ -38,7 +41,9 @@ from intarsia.engines import (
     safe_key,
     verify_output,
 )
+from intarsia.engines.runner.process import Dead, Lines, advance, build
 from intarsia.errors import DiskFullError
+from intarsia.perception import HelperAwayError
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
@@ -83,6 +88,47 @@ def test_every_row_is_somewhere_and_the_funnel_adds_up(tmp_path: Path) -> None:
     assert "| detect | rejected | nothing found | 6 |" in (tmp_path / "out" / "funnel.md").read_text()
     assert verify_output(tmp_path / "out") == ()
     assert set(report.step_seconds) == {"detect", "paint"}
+
+
+FATES = ("keep", "more", "split", "reject", "raise", "nothing", "bad")
+
+
+def fated(row: Row, step: str) -> list[Row]:
+    """What becomes of a row in a step is a number of its text; children meet fates of their own."""
+    fate = FATES[(int(row["fates"]) // 7 ** ("abc".index(step) + row["key"].count("/"))) % 7]
+    if fate == "split":
+        return children(row, [{}, {"rejected": "a bad half"}, {}])
+    if fate == "raise":
+        raise ValueError("this row")
+    if fate == "reject":
+        return [{**row, "score": 1.0, "rejected": "low"}]
+    return {"nothing": [], "bad": [{**row, "score": float("nan")}]}.get(fate, [{**row, "score": 0.5}])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 7**5 - 1), min_size=1, max_size=12))
+def test_whatever_happens_the_funnel_adds_up(fates: list[int]) -> None:
+    rows: list[Row] = [{"key": f"row-{n}", "fates": fate} for n, fate in enumerate(fates)]
+    steps = [step_of(partial(fated, step=name), name) for name in "abc"]
+    lines = advance(Lines.of(rows, steps), steps, build(steps), "key")
+    dead = [line for line in lines.rows if isinstance(line, Dead)]
+    living = [line for line in lines.rows if not isinstance(line, Dead)]
+    fallen = [row for row in living if row.get("rejected") is not None]
+    funnel = lines.funnel
+    assert (funnel.kept, funnel.rejected, funnel.quarantined) == (len(living) - len(fallen), len(fallen), len(dead))
+    assert len(rows) + sum(step.added for step in funnel.steps) == len(lines.rows)
+    assert [step.entered for step in funnel.steps] == [len(rows), *(step.left for step in funnel.steps[:-1])]
+    for step in funnel.steps:
+        assert step.rejected == Counter(
+            row["rejected"].removeprefix(f"{step.name}: ")
+            for row in fallen
+            if row["rejected"].startswith(f"{step.name}: ")
+        )
+    assert {row["key"].split("/")[0] for row in living} | {line.key.split("/")[0] for line in dead} == {
+        row["key"] for row in rows
+    }
+    assert len({*(row["key"] for row in living), *(line.key for line in dead)}) == len(lines.rows)
+    assert Funnel.from_json(json.loads(json.dumps(funnel.to_json()))) == funnel
 
 
 def test_samples_come_back_as_they_were_and_tars_are_web_datasets(tmp_path: Path) -> None:
@@ -142,6 +188,16 @@ def test_a_disk_that_is_full_in_a_step_is_no_rows_fault(tmp_path: Path) -> None:
     with pytest.raises(DiskFullError, match="no space left in the step 'trap'"):
         run_small(tmp_path / "out", steps=[Step("trap", lambda: make_trap(9, "full"))])
     assert sorted(p.name for p in (tmp_path / "out" / "shards").glob("*.json")) == ["00000.json", "00001.json"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_is_gone_is_no_rows_fault(tmp_path: Path, workers: int) -> None:
+    steps = [Step("trap", partial(make_trap, 5, "away"))]
+    with pytest.raises(HelperAwayError, match="the server is down"):
+        run_small(tmp_path / "out", steps=steps, workers=workers)
+    report = run_small(tmp_path / "out", steps=[Step("trap", partial(make_trap, -1, "away"))])
+    assert (report.kept, report.quarantined) == (20, 0)
+    assert report.shards_resumed == 1 or workers > 1
 
 
 def test_an_interrupt_ends_the_run_and_the_workers(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +133,7 @@ def test_folders_of_other_things_are_never_touched(tmp_path: Path) -> None:
     for overwrite in (False, True):
         with pytest.raises(OutputExistsError, match=r"holds 'notes\.txt'"):
             run_small(tmp_path / "mine", overwrite=overwrite)
-    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+    assert folder_bytes(tmp_path / "mine") == {"notes.txt": b"keep"} and len([*(tmp_path / "mine").iterdir()]) == 1
     for read in (verify_output, iterate_samples):
         with pytest.raises(EngineError, match="is not the output of an engine"):
             read(tmp_path / "mine")
@@ -150,7 +153,7 @@ def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     run_small(tmp_path / "out")
 
 
-@pytest.mark.parametrize("call", [8, 9, 12])  # the tar, the table and the commit of the second shard
+@pytest.mark.parametrize("call", [9, 10, 13])  # the tar, the table and the commit of the second shard
 def test_a_full_disk_leaves_what_is_committed(
     call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: dict[str, bytes]
 ) -> None:
@@ -176,6 +179,69 @@ def test_a_full_disk_leaves_what_is_committed(
     ]
     assert run_small(out).shards_resumed == 1
     assert folder_bytes(out) == reference
+
+
+def test_killed_before_any_change_of_the_folder(tmp_path: Path) -> None:
+    """The folder as SIGKILL would leave it right before each file that is opened, renamed or removed: every one of
+    these goes on to the same bytes. Runs from nothing, over other settings, and from thresholds to others."""
+
+    def run(out: Path, **options: Any) -> None:
+        run_small(out, **{"source": small_source(6), "shard_size": 3, "thresholds": {"score": (0.3, None)}, **options})
+
+    def first(out: Path) -> None:
+        run(out)
+
+    def over(out: Path) -> None:
+        run(out, settings={"seed": 2}, overwrite=True)
+
+    def decided(out: Path) -> None:
+        run(out, thresholds={"area": (0.5, None)})
+
+    for number, (earlier, call) in enumerate([(None, first), (first, over), (first, decided)]):
+        base = tmp_path / str(number)
+        call(base / "reference")
+        expected = folder_bytes(base / "reference")
+        if earlier is not None:
+            earlier(base / "out")
+        moments = snapshots(base / "out", partial(call, base / "out"), base / "moments")
+        assert folder_bytes(base / "out") == expected and len(moments) > (30, 30, 5)[number]
+        for moment in moments:
+            call(moment)
+            assert folder_bytes(moment) == expected and verify_output(moment) == (), moment
+
+
+_watched: list[Callable[[str, Any], None]] = []
+
+
+def _hook(event: str, arguments: Any) -> None:
+    if _watched and event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"):
+        _watched[0](event, arguments)
+
+
+sys.addaudithook(_hook)  # cannot be taken away again; does nothing while nobody watches
+
+
+def snapshots(out: Path, call: Callable[[], None], into: Path) -> list[Path]:
+    """Copies of ``out`` right before each change that ``call`` makes to it."""
+    taken: list[Path] = []
+
+    def watch(event: str, arguments: Any) -> None:
+        path = arguments[0]
+        reads = event == "open" and isinstance(arguments[1], str) and not set(arguments[1]) & set("wxa+")
+        # A folder that is removed as a tree names files by descriptors, without their paths.
+        inside = isinstance(path, str | os.PathLike) and (str(path).startswith(str(out)) or not os.path.isabs(path))
+        if inside and not reads and out.is_dir():
+            watcher = _watched.pop()
+            taken.append(into / f"{len(taken):03d}")
+            shutil.copytree(out, taken[-1])
+            _watched.append(watcher)
+
+    _watched.append(watch)
+    try:
+        call()
+    finally:
+        _watched.clear()
+    return taken
 
 
 @pytest.mark.parametrize("workers", [1, 2])

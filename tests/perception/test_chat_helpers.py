@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tests.perception.test_namers import answer, endpoint, no_pause
 
-from intarsia.perception import ChatCaptioner, ChatClient, ChatTagger, HelperError, Photo, Tag
+from intarsia.perception import ChatCaptioner, ChatClient, ChatTagger, HelperAwayError, HelperError, Photo, Tag
 
 __all__ = ["no_pause"]
 
@@ -57,6 +57,18 @@ def test_malformed_answers_are_asked_again_and_named_at_the_end() -> None:
             assert len(asked) == 2
     with endpoint((200, answer('{"tags": [3]}'))) as (url, _), pytest.raises(HelperError, match="2 attempts"):
         ChatTagger(ChatClient(url, "m", retries=1)).tag(PHOTO)
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 503])
+def test_a_server_that_answers_nobody_is_told_from_a_bad_question(status: int) -> None:
+    with endpoint((status, b"")) as (url, _), pytest.raises(HelperAwayError, match=f"HTTP status {status}"):
+        ChatTagger(ChatClient(url, "m", retries=0)).tag(PHOTO)
+    with pytest.raises(HelperAwayError, match="cannot be reached"):
+        ChatTagger(ChatClient(url, "m", retries=0)).tag(PHOTO)
+    for own in (400, 413, 500):
+        with endpoint((own, b"")) as (url, _), pytest.raises(HelperError, match=f"HTTP status {own}") as caught:
+            ChatTagger(ChatClient(url, "m", retries=0)).tag(PHOTO)
+        assert not isinstance(caught.value, HelperAwayError)
 
 
 def test_answers_are_kept(tmp_path: Path) -> None:

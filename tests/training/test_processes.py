@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -34,25 +36,72 @@ out = {"weight": line.weight.tolist(), "first": drawn[0].tolist()}
 Path(sys.argv[1], f"rank{state.process_index}.json").write_text(json.dumps(out))
 """
 
+STAGES = """
+def main():
+    import json, sys
+    from dataclasses import replace
+    from pathlib import Path
+    from intarsia.training.processes import join
+    device = join("cpu")
+    from intarsia.training.miniature import Run
+    from intarsia.training.recipe import SMOKE
+    from intarsia.training.unet import build_unet
+    from intarsia.training.zero_shot import build_zero_shot
+    import accelerate, torch
+    recipe = replace(SMOKE, examples=8, vae=replace(SMOKE.vae, images=16, batch=8))
+    run = Run(recipe, Path(sys.argv[1], "run"), device=device)
+    cache = run.latents()
+    new = build_zero_shot(recipe, build_unet(recipe), "assign", torch.zeros(1, recipe.towers.projection)).assign
+    rank = accelerate.PartialState().process_index
+    fresh = float(sum(p.double().sum() for p in new.resampler.parameters()))
+    out = {"target": float(cache.target.double().sum()), "fresh": fresh}
+    Path(sys.argv[1], f"rank{rank}.json").write_text(json.dumps(out))
+# Rendering starts processes of its own, which import this file.
+if __name__ == "__main__":
+    main()
+"""
 
-def test_two_processes_share_a_batch_and_end_with_the_same_weights(tmp_path: Path) -> None:
+
+def launch(code: str, folder: Path) -> list[int]:
+    """Exit codes of two processes, started as `accelerate launch --cpu --num_processes 2` does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
+    script = folder / "worker.py"
+    script.write_text(code)
     environment = {
         **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
         "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
     }  # fmt: skip
     running = [
         subprocess.Popen(
-            [sys.executable, str(script), str(tmp_path)],
+            [sys.executable, str(script), str(folder)],
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            start_new_session=True,
         )
         for rank in (0, 1)
     ]
-    assert [p.wait(timeout=300) for p in running] == [0, 0]
+    try:
+        return [process.wait(timeout=300) for process in running]
+    finally:
+        # With them go the processes that they started.
+        for process in running:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_one_of_two_processes_writes_and_both_go_on_with_the_same(tmp_path: Path) -> None:
+    assert launch(STAGES, tmp_path) == [0, 0]
+    a, b = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    assert a == b
+    names = {file.name for file in (tmp_path / "run").iterdir()}
+    assert {"recipe.json", "vae.final.pt", "latents.pt", "numbers.json"} <= names
+    assert not [name for name in names if name.endswith(".part")]
+
+
+def test_two_processes_share_a_batch_and_end_with_the_same_weights(tmp_path: Path) -> None:
+    assert launch(WORKER, tmp_path) == [0, 0]
     a, b = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     assert len(a["first"]) == len(b["first"]) == 4
     assert a["first"] != b["first"]

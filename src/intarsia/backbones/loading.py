@@ -175,7 +175,7 @@ def _require_inpainting(folder: Path, vae: Any, unet: Any) -> None:
     if got != wanted:
         raise BackboneError(
             f"the U-Net of {folder} takes {got} channels, not the {wanted} of an inpainting model "
-            f"({_LATENT_UNET_CHANNELS}): use an inpainting model"
+            f"({_LATENT_UNET_CHANNELS}): use an inpainting model, or make one of it (see widen_for_inpainting)"
         )
     if unet.config.addition_embed_type != "text_time":
         raise BackboneError(

@@ -1,9 +1,10 @@
-"""`intarsia demo`: one subject learned and inserted three times, on one sheet."""
+"""`intarsia demo`: one subject learned and inserted three times, another inserted from one photo, on one sheet."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +20,14 @@ from intarsia.cli.common import (
     reporting,
 )
 
+if TYPE_CHECKING:
+    from intarsia.cli.demo_world import DemoWorld
+    from intarsia.editing import Studio
+    from intarsia.imaging import Picture
+
 SEED = 0
+WIDER = 0.75
+"""The share of the wider canvas's sides that the picture fills."""
 QUICK_STEPS = 8
 
 
@@ -35,7 +43,8 @@ def demo(
     """Show everything once, on one sheet.
 
     Five photos of a toy are rendered, the toy is learned and painted into a scene three times: as it is, in
-    another colour and material, and with something to wear.
+    another colour and material, and with something to wear. Another toy is painted from one photo, without
+    any learning, and once more with words beside the photo; then the picture is made wider.
 
     \b
     Examples:
@@ -44,7 +53,7 @@ def demo(
       intarsia demo --quick
     """
     from intarsia.backbones import find_model
-    from intarsia.cli.demo_world import demo_world, file_names
+    from intarsia.cli.demo_world import SHOWN, demo_world, file_names
     from intarsia.cli.sheet import Sheet, draw_sheet
     from intarsia.result import check_output
 
@@ -83,7 +92,19 @@ def demo(
                 )
             result.save(output / f"{name}.png", overwrite=overwrite)
             results.append((result.picture, result.recipe.prompt_used))
-        sheet = draw_sheet(Sheet(world.photos, world.scene, world.box, tuple(results), world.description))
+        shown: list[tuple[Picture, str]] = []
+        if (folder / "reference").is_dir():
+            with progress_bar("one photo", json) as advance:
+                shown = from_one_photo(
+                    studio, world, output, overwrite, lambda done, total: advance(done, total, "one photo"), options
+                )
+        else:
+            reporter.say(f"model {model!r} has no weights for references: the rows made from one photo are left out")
+        sheet = draw_sheet(
+            Sheet(
+                world.photos, world.scene, world.box, tuple(results), world.description, world.reference, tuple(shown)
+            )
+        )
         sheet.save(output / "sheet.png", overwrite=overwrite)
         subject_words = f"{subject.token} {subject.class_noun}"
         reporter.done(
@@ -92,6 +113,35 @@ def demo(
                 "sheet": str(output / "sheet.png"),
                 "subject": str(output / "subject.safetensors"),
                 "learned": subject_words,
-                "pictures": [str(output / f"{name}.png") for name in world.prompts],
+                "pictures": [str(output / f"{name}.png") for name in (*world.prompts, *(SHOWN if shown else ()))],
             },
         )
+
+
+def from_one_photo(
+    studio: Studio,
+    world: DemoWorld,
+    output: Path,
+    overwrite: bool,
+    progress: Callable[[int, int], None],
+    options: dict[str, Any],
+) -> list[tuple[Picture, str]]:
+    """The reference inserted as it is and with words, and the first of both made wider; each is saved."""
+    place: dict[str, Any] = {
+        "box": world.box,
+        "reference": output / "reference.png",
+        "reference_mask": output / "reference_mask.png",
+        "seed": SEED,
+        "progress": progress,
+        **options,
+    }
+    plain = studio.insert(output / "scene.png", **place)
+    worded = studio.insert(output / "scene.png", prompt=world.reference_words, **place)
+    wider = studio.outpaint(plain, ratio=WIDER, seed=SEED, progress=progress, **options)
+    from intarsia.cli.demo_world import SHOWN
+
+    results = (plain, worded, wider)
+    for name, result in zip(SHOWN, results, strict=True):
+        result.save(output / f"{name}.png", overwrite=overwrite)
+    captions = ("from the photo alone", f"with “{world.reference_words}”", "and on a wider canvas")
+    return [(result.picture, caption) for result, caption in zip(results, captions, strict=True)]

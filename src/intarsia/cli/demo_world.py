@@ -14,7 +14,9 @@ from intarsia.result import output_folder
 from intarsia.tabletop import Level, Subject, level, photo_scenes, sample_scene, split_seed
 
 SUBJECT_INDEX = 11
-"""Which subject of the test split."""
+"""Which subject of the test split is learned."""
+REFERENCE_INDEX = 12
+"""Which one is only shown, in one photo."""
 SCENE_SEED = 2
 OTHER_OBJECTS = 1
 """Toys that stand in the scene already."""
@@ -26,12 +28,14 @@ BOX_MARGIN = 0.12
 """How much larger than the toy the box is drawn, on each side."""
 DEFAULT_LEVEL = "small"
 PICTURES = ("as-it-is", "other-colour-and-material", "with-accessory")
+SHOWN = ("from-one-photo", "from-one-photo-and-words", "wider")
+"""What is made from the reference photo, and the first of them on a wider canvas."""
 
 
 @dataclass(frozen=True, eq=False)
 class DemoWorld:
     """Everything that is rendered; `box` is (x, y, width, height) in the scene; `prompts`: file stem ->
-    words.
+    words. `reference` is one photo of another toy, `reference_words` an edit of it.
     """
 
     class_noun: str
@@ -41,23 +45,29 @@ class DemoWorld:
     scene: Picture
     box: tuple[int, int, int, int]
     prompts: dict[str, str]
+    reference: Picture
+    reference_mask: Picture
+    reference_words: str
 
     def write(self, folder: Path, *, overwrite: bool) -> None:
-        """photos/NN.png, photos/masks/NN.png and scene.png."""
+        """photos/NN.png, photos/masks/NN.png, scene.png and the reference with its mask."""
         for number, (photo, mask) in enumerate(zip(self.photos, self.masks, strict=True)):
             for place, picture in ((folder / "photos", photo), (folder / "photos" / "masks", mask)):
                 path = place / f"{number:02d}.png"
                 with output_folder(path):
                     picture.save(path, overwrite=overwrite)
         self.scene.save(folder / "scene.png", overwrite=overwrite)
+        self.reference.save(folder / "reference.png", overwrite=overwrite)
+        self.reference_mask.save(folder / "reference_mask.png", overwrite=overwrite)
 
 
 def file_names() -> list[str]:
     """All files that the demo writes, relative to its folder."""
     photos = [f"photos/{number:02d}.png" for number in range(PHOTOS)]
     masks = [f"photos/masks/{number:02d}.png" for number in range(PHOTOS)]
-    pictures = [f"{name}.png" for name in PICTURES]
-    return [*photos, *masks, "scene.png", *pictures, "sheet.png", "subject.safetensors"]
+    pictures = [f"{name}.png" for name in (*PICTURES, *SHOWN)]
+    scenes = ["scene.png", "reference.png", "reference_mask.png"]
+    return [*photos, *masks, *scenes, *pictures, "sheet.png", "subject.safetensors"]
 
 
 def demo_world(model_folder: Path) -> DemoWorld:
@@ -69,6 +79,8 @@ def demo_world(model_folder: Path) -> DemoWorld:
     rendered = render(photo_scenes(subject, world, PHOTOS, PHOTO_SEED), (PHOTO_SIDE, PHOTO_SIDE))
     photos = tuple(_picture(image.permute(1, 2, 0).numpy()) for image in rendered.images)
     masks = tuple(Picture.from_array(mask.numpy().astype(np.uint8) * 255) for mask in rendered.visible(0))
+    other = Subject.sample(split_seed("test", REFERENCE_INDEX), world)
+    shown = render(photo_scenes(other, world, 1, PHOTO_SEED), (PHOTO_SIDE, PHOTO_SIDE))
     scene = sample_scene(SCENE_SEED, world, (subject,), 1 + OTHER_OBJECTS, "test")
     size = (SCENE_SIDE, SCENE_SIDE)
     place = render([scene], size).visible(0)[0].numpy()
@@ -81,6 +93,9 @@ def demo_world(model_folder: Path) -> DemoWorld:
         scene=_picture(empty),
         box=_box(place),
         prompts=prompts_for(subject, world),
+        reference=_picture(shown.images[0].permute(1, 2, 0).numpy()),
+        reference_mask=Picture.from_array(shown.visible(0)[0].numpy().astype(np.uint8) * 255),
+        reference_words=prompts_for(other, world)[PICTURES[1]],
     )
 
 

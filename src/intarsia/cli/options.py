@@ -64,6 +64,16 @@ Detail = Annotated[float | None, typer.Option("--detail", help="Fine detail of t
 DetailMode = Annotated[
     str | None, typer.Option("--detail-mode", help="The photo noised at each step (noised), or clean (faster).")
 ]
+ReferenceBlocks = Annotated[
+    str | None, typer.Option(help="Factors of the photo's strength in the U-Net's down,mid,up blocks, like 1,1,0.5.")
+]
+ReferenceInterval = Annotated[
+    str | None, typer.Option(help="Part of the steps in which the photo is seen, from,to, like 0,0.6.")
+]
+ReferenceSchedule = Annotated[
+    str | None,
+    typer.Option(help="Factors of the photo's strength and detail over the steps, like 1,0.2: falling from 1 to 0.2."),
+]
 GuidanceMode = Annotated[
     str | None, typer.Option("--guidance-mode", help="Guide words and photo together (joint) or apart.")
 ]
@@ -89,6 +99,7 @@ _NAMES = {
     "substitute": "remove_attributes",
 }
 """Options whose fields in a request have other names."""
+_LISTS = ("reference_blocks", "reference_interval", "reference_schedule")
 _FOR_THE_COMMAND = ("output", "model", "device", "dtype", "overwrite", "json")
 
 
@@ -130,8 +141,19 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
             value = str(value)
         elif isinstance(value, list):
             value = tuple(str(one) for one in value)
+        elif name in _LISTS:
+            value = _numbers(name, value)
         fields[_NAMES.get(name, name)] = None if value is NOTHING else value
     return fields
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    from intarsia.errors import KnobError
+
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise KnobError(f"{name} {text!r} is no list of numbers; separate them by commas, like 1,0.5") from error
 
 
 def nothing_for_zero(value: float | None) -> object:

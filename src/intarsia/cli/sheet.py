@@ -26,11 +26,14 @@ class Sheet:
     box: tuple[int, int, int, int]
     results: tuple[tuple[Picture, str], ...]
     description: str
+    reference: Picture | None = None
+    shown: tuple[tuple[Picture, str], ...] = ()
+    """What was made from the reference, with captions."""
 
 
 def draw_sheet(sheet: Sheet) -> Picture:
-    """Three rows: the photos; the scene with the mask outlined and the results, enlarged; each place close
-    up.
+    """Rows: the photos; the scene with the mask outlined and the results, enlarged; each place close up; the
+    reference and what was made of it alone.
     """
     page = _Page()
     page.heading(f"Learned from {len(sheet.photos)} photos: {sheet.description}")
@@ -42,6 +45,10 @@ def draw_sheet(sheet: Sheet) -> Picture:
     page.heading("The same places, close up")
     frame = _close_up(sheet.box, marked.size)
     page.row([(image.crop(frame), "") for image, _ in [(marked, ""), *pictures]])
+    if sheet.reference is not None and sheet.shown:
+        page.heading("From one photo, nothing learned")
+        tiles = [(_image(picture), caption) for picture, caption in sheet.shown]
+        page.row([(_image(sheet.reference), "the reference"), *tiles])
     return page.picture()
 
 

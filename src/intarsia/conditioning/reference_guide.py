@@ -102,11 +102,12 @@ class ReferenceGuide:
         """See `ReferenceBranch`."""
         if self._encoded is None or not self._seeds:
             raise ConditioningError("the reference guide has not begun: call begin before the first step")
-        if not self.options.shown(step, steps):
+        factor = self.options.factor(step, steps)
+        if not factor:
             self._hide()
             return
-        self._show_tokens(self._encoded, present)
-        self._show_bank(self._encoded, present, step, timestep, scheduler)
+        self._show_tokens(self._encoded, present, factor)
+        self._show_bank(self._encoded, present, step, timestep, scheduler, factor)
 
     def end(self) -> None:
         """See `ReferenceBranch`."""
@@ -118,11 +119,11 @@ class ReferenceGuide:
         if self.adapters.refine is not None:
             self.adapters.refine.show(None)
 
-    def _show_tokens(self, encoded: _Encoded, present: Sequence[bool]) -> None:
+    def _show_tokens(self, encoded: _Encoded, present: Sequence[bool], now: float) -> None:
         import torch
 
         samples = len(self._seeds)
-        factors = [self.options.strength * factor for factor in self.options.blocks]
+        factors = [now * self.options.strength * factor for factor in self.options.blocks]
         if not any(factors) or not (any(present) or encoded.nothing is not None):
             self.adapters.assign.show(None)
             return
@@ -135,7 +136,7 @@ class ReferenceGuide:
         self.adapters.assign.show(tokens, strength)
 
     def _show_bank(
-        self, encoded: _Encoded, present: Sequence[bool], step: int, timestep: Tensor, scheduler: Any
+        self, encoded: _Encoded, present: Sequence[bool], step: int, timestep: Tensor, scheduler: Any, now: float
     ) -> None:
         refine = self._refine
         if refine is None:
@@ -156,7 +157,7 @@ class ReferenceGuide:
         refine.show(
             bank,
             mask=encoded.mask.expand(len(bank[0]), -1, -1, -1),
-            strength=rows * self.options.detail_strength,
+            strength=rows * (now * self.options.detail_strength),
         )
 
     def _noised(self, encoded: _Encoded, step: int, timestep: Tensor, scheduler: Any) -> Bank:

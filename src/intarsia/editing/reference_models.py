@@ -90,6 +90,7 @@ def reference_in(
             strength=request.reference_strength,
             blocks=request.reference_blocks,
             interval=request.reference_interval,
+            schedule=request.reference_schedule,
             detail_strength=request.detail_strength,
             detail_mode=request.detail_mode,
         ),

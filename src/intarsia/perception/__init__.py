@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from intarsia.perception.chat_client import ChatClient
 from intarsia.perception.chat_namer import ChatNamer
 from intarsia.perception.cutout import estimate_mask
-from intarsia.perception.errors import HelperError, NamerError, PerceptionError, VocabularyError
+from intarsia.perception.errors import HelperAwayError, HelperError, NamerError, PerceptionError, VocabularyError
 from intarsia.perception.helper_options import Helpers
 from intarsia.perception.helpers import (
     Box,
@@ -86,6 +86,7 @@ __all__ = [
     "Detection",
     "Detector",
     "GroundingDetector",
+    "HelperAwayError",
     "HelperError",
     "Helpers",
     "Mention",

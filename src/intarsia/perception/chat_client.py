@@ -24,15 +24,22 @@ from PIL import Image
 
 from intarsia.errors import OutputError
 from intarsia.imaging import write_file_atomically
-from intarsia.perception.errors import HelperError, PerceptionError
+from intarsia.perception.errors import HelperAwayError, HelperError, PerceptionError
 
 _PAUSE = 0.5
 _MOST_BYTES = 1 << 20
 Answer = TypeVar("Answer")
 
 
+_AWAY = (401, 403, 404, 429, 502, 503, 504)
+
+
 class _RetryableError(Exception):
-    """A failure that may not happen again; its text says what happened."""
+    """A failure that may not happen again; its text says what happened. ``away``: another question would fail, too."""
+
+    def __init__(self, text: str, *, away: bool = False) -> None:
+        super().__init__(text)
+        self.away = away
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class ChatClient:
         timeout: seconds per attempt.
         retries: further attempts after a timeout, a busy server or a malformed answer.
         cache_dir: answers are kept here, by the hash of everything that was asked; None keeps nothing.
-        error: what is raised.
+        error: what is raised; where it is HelperError and no question would be answered, HelperAwayError.
         advice: what the user can do where the endpoint stays silent.
     """
 
@@ -98,7 +105,7 @@ class ChatClient:
         if cached is not None and cached.is_file():
             with suppress(PerceptionError, OSError, ValueError):
                 return read(json.loads(cached.read_text(encoding="utf-8")))
-        problem = ""
+        problem = _RetryableError("")
         for attempt in range(self.retries + 1):
             if attempt:
                 time.sleep(_PAUSE * 2 ** (attempt - 1))
@@ -110,15 +117,20 @@ class ChatClient:
                     raise _RetryableError("answered with JSON of another form than asked for") from error
                 break
             except _RetryableError as error:
-                problem = str(error)
+                problem = error
         else:
-            raise self.error(f"{self.model} at {self.url} {problem} ({self.retries + 1} attempts): {self.advice}")
+            raise self._error(problem.away)(
+                f"{self.model} at {self.url} {problem} ({self.retries + 1} attempts): {self.advice}"
+            )
         if cached is not None:
             # A cache that cannot be written costs another question next time, no more.
             with suppress(OSError, OutputError):
                 cached.parent.mkdir(parents=True, exist_ok=True)
                 write_file_atomically(cached, json.dumps(found).encode(), overwrite=True)
         return result
+
+    def _error(self, away: bool) -> type[PerceptionError]:
+        return HelperAwayError if away and self.error is HelperError else self.error
 
     def _key(self, body: bytes) -> str:
         return hashlib.sha256(self.url.encode() + b"\0" + body).hexdigest()
@@ -134,18 +146,21 @@ class ChatClient:
                 return answer
         except urllib.error.HTTPError as error:
             if error.code in (408, 429) or error.code >= 500:
-                raise _RetryableError(f"answered with HTTP status {error.code}") from error
+                raise _RetryableError(f"answered with HTTP status {error.code}", away=error.code in _AWAY) from error
             hint = "check the address and the model's name"
             if error.code in (401, 403):
                 hint = f"put a valid key into the environment variable {self.api_key_env}"
-            raise self.error(f"{self.url} refused the question with HTTP status {error.code}: {hint}") from error
+            refused = self._error(error.code in _AWAY)
+            raise refused(f"{self.url} refused the question with HTTP status {error.code}: {hint}") from error
         except TimeoutError as error:
             raise _RetryableError(f"gave no answer within {self.timeout:g} s") from error
         except (urllib.error.URLError, HTTPException, OSError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
                 raise _RetryableError(f"gave no answer within {self.timeout:g} s") from error
-            raise _RetryableError(f"cannot be reached ({reason})") from error
+            # What fails while connecting comes as URLError; a connection that breaks later may be this picture's fault.
+            away = isinstance(error, urllib.error.URLError)
+            raise _RetryableError(f"cannot be reached ({reason})", away=away) from error
 
 
 def _content_of(answer: bytes) -> Any:

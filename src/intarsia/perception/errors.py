@@ -19,3 +19,7 @@ class NamerError(PerceptionError):
 
 class HelperError(PerceptionError):
     """A helper model of a data engine cannot be loaded, or answers with what cannot be used."""
+
+
+class HelperAwayError(HelperError):
+    """The server of a helper model is down, busy or closed to us: whatever is asked of it, it will not answer now."""

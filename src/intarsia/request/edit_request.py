@@ -77,6 +77,8 @@ class EditRequest(BaseModel):
     """Factors of β in the U-Net's down, middle and up blocks."""
     reference_interval: tuple[Fraction, Fraction]
     """The part of the steps, as fractions [from, to), in which the reference is seen."""
+    reference_schedule: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=1000)]
+    """Factors of β and of the detail, evenly spread from the first step to the last, linear between them."""
     detail_strength: float = Field(ge=0, le=1)
     """Of Refine: 0 is Assign alone."""
     detail_mode: Literal["noised", "clean"]
@@ -212,6 +214,10 @@ class EditRequest(BaseModel):
             )
 
     def _check_references(self) -> None:
+        if self.reference_model is not None and not self.has_reference:
+            raise ValueError(
+                f"reference_model {self.reference_model!r} needs a reference; give a photo, or leave it out"
+            )
         count = max(len(self.reference), len(self.reference_sha256))
         for name in ("reference", "reference_sha256", "reference_mask_sha256"):
             if len(getattr(self, name)) not in (0, count):
@@ -257,6 +263,9 @@ def _one_line(error: ValidationError) -> str:
         return reason + more
     if fault["type"] == "extra_forbidden":
         return f"{name} is no field of a request; use one of {', '.join(EditRequest.model_fields)}{more}"
+    if fault["type"] in ("missing", "too_long") and len(PRESETS["default"].get(name, ())) > 1:
+        usual = PRESETS["default"][name]
+        return f"{name} {fault['input']!r} is not {len(usual)} numbers; give as many, like {usual}{more}"
     if fault["type"] == "missing":
         return f"{name} is missing; give it{more}"
     return f"{name} {fault['input']!r} cannot be used: {reason[:1].lower()}{reason[1:]}{more}"

@@ -40,6 +40,7 @@ _COMMON: dict[str, Any] = {
     "reference_strength": 1.0,
     "reference_blocks": (1.0, 1.0, 1.0),
     "reference_interval": (0.0, 1.0),
+    "reference_schedule": (1.0,),
     "reference_guidance_scale": 2.0,
     "detail_strength": 1.0,
     "detail_mode": "noised",

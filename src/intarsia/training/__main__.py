@@ -46,14 +46,16 @@ def _train(arguments: argparse.Namespace) -> None:
     import torch
 
     from intarsia.training.miniature import Run
+    from intarsia.training.processes import is_main, join
 
     torch.set_num_threads(arguments.threads)
+    device = join(arguments.device)
     chosen = recipe(arguments.scale)
     folder = arguments.run or Path("runs") / chosen.scale
     run = Run(
         chosen,
         folder,
-        device=arguments.device,
+        device=device,
         minutes=arguments.minutes,
         say=lambda line: print(line, flush=True),
     )
@@ -82,7 +84,8 @@ def _train(arguments: argparse.Namespace) -> None:
         run.zero_shot("joint" if chosen.reference.joint else "refine", bf16=arguments.bf16)
     if stage in ("export", "all"):
         done = run.export(arguments.weights or folder / "weights", unfinished=arguments.unfinished)
-        print("exported" if done else "not finished yet: run the same command again", flush=True)
+        if is_main():
+            print("exported" if done else "not finished yet: run the same command again", flush=True)
 
 
 if __name__ == "__main__":

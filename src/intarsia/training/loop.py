@@ -73,7 +73,7 @@ def share(batch: int) -> int:
     processes = PartialState().num_processes
     if batch % processes:
         raise IntarsiaError(f"a batch of {batch} cannot be shared by {processes} processes; use a divisor of it")
-    return batch // processes
+    return batch // int(processes)
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
@@ -109,7 +109,7 @@ def _agreed(over: bool, step: int, device: torch.device) -> bool:
     """Whether any process is out of time; asked every 20 steps only, since all of them must stop at the same step."""
     from accelerate.utils import reduce
 
-    return step % 20 == 0 and float(reduce(torch.tensor(float(over), device=device), "sum")) > 0  # type: ignore[arg-type]
+    return step % 20 == 0 and float(reduce(torch.tensor(float(over), device=device), "sum")) > 0
 
 
 def train(

@@ -12,6 +12,7 @@ from intarsia.backbones import model_hash
 from intarsia.tabletop import background_caption, level
 from intarsia.training.export import export_judges, export_miniature, write_card
 from intarsia.training.loop import load_average
+from intarsia.training.processes import is_main, wait
 from intarsia.training.stages import Stages
 from intarsia.training.towers import tokens_of
 from intarsia.training.unet import build_unet, embed
@@ -74,6 +75,14 @@ class Run(Stages):
         painter = self._painter(unfinished)
         if vae is None or towers is None or judges is None or text is None or painter is None:
             return False
+        if is_main():
+            self._write(weights, vae, towers, judges, text, painter)
+        wait()
+        return True
+
+    def _write(
+        self, weights: Path, vae: Any, towers: tuple[Any, Any], judges: dict[str, Any], text: Any, painter: Any
+    ) -> None:
         unet, assign, refine = painter
         folder = weights / "miniature"
         export_miniature(folder, vae, unet, *towers, level(self.recipe.level))
@@ -92,4 +101,3 @@ class Run(Stages):
             },
             {"recipe": asdict(self.recipe), "recipe_hash": self.recipe.hash},
         )
-        return True

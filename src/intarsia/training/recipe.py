@@ -76,8 +76,9 @@ class ReferenceRecipe:
     ``assign_images``: the whole U-Net with Assign (Locate + Assign); ``refine_images``: attention layers of the U-Net
     with Assign and Refine. ``joint``: one stage of ``assign_images + refine_images`` that trains all of it at once.
     ``text_only``, ``reference_only``, ``neither``: shares of the samples that see no reference, no words, none of both;
-    ``refine_drop``: of the samples with a reference, the share without Refine, and again as many without Assign;
-    ``clean``: the share whose reference is not noised.
+    ``refine_drop`` and ``assign_drop``: of the samples with a reference, the share without the one or the other; where
+    Assign is missing Refine must say alone what the subject is, or it hardly learns to. ``clean``: the share of the
+    references that are not noised.
     """
 
     width: int = 192
@@ -88,7 +89,7 @@ class ReferenceRecipe:
     trains: str = "attention"
     joint: bool = False
     assign_images: int = 66_000
-    refine_images: int = 40_000
+    refine_images: int = 66_000
     batch: int = 24
     learning_rate: float = 4e-4
     adapter_rate: float = 2.5
@@ -97,7 +98,8 @@ class ReferenceRecipe:
     reference_only: float = 0.25
     neither: float = 0.05
     refine_drop: float = 0.10
-    clean: float = 0.30
+    assign_drop: float = 0.50
+    clean: float = 0.60
 
 
 @dataclass(frozen=True)

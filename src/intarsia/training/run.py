@@ -14,6 +14,7 @@ import torch
 
 from intarsia.errors import IntarsiaError
 from intarsia.training.examples import ExampleSet, render_examples
+from intarsia.training.processes import is_main, main_first, wait
 from intarsia.training.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -25,7 +26,7 @@ class OtherRecipeError(IntarsiaError):
 
 
 class RunFolder:
-    """One training run in one folder."""
+    """One training run in one folder. Of processes that were launched together the first one writes and speaks."""
 
     def __init__(
         self,
@@ -36,11 +37,12 @@ class RunFolder:
         minutes: float | None = None,
         say: Say = print,
     ) -> None:
-        self.recipe, self.folder, self.device, self.say = recipe, folder, device, say
+        self.recipe, self.folder, self.device, self._say = recipe, folder, device, say
         self.deadline = None if minutes is None else time.monotonic() + minutes * 60
         self._examples: dict[str, ExampleSet] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._claim()
+        with main_first():
+            self._claim()
 
     def _claim(self) -> None:
         """A run's folder belongs to one recipe: stages of different recipes must not be mixed unseen."""
@@ -52,6 +54,11 @@ class RunFolder:
             raise OtherRecipeError(
                 f"{self.folder} holds a run of another recipe; give another folder with --run, or undo the change"
             )
+
+    def say(self, line: str) -> None:
+        """Tell the user, once."""
+        if is_main():
+            self._say(line)
 
     def left(self) -> float | None:
         """Minutes left of this call's allowance, None when there is no limit."""
@@ -68,6 +75,8 @@ class RunFolder:
 
     def note(self, **values: object) -> None:
         """Keep measured numbers of a stage in ``numbers.json``."""
+        if not is_main():
+            return
         path = self.folder / "numbers.json"
         numbers = json.loads(path.read_text()) if path.exists() else {}
         numbers.update(values)
@@ -78,16 +87,17 @@ class RunFolder:
         """Rendered examples of a split (rendering what is missing)."""
         if split not in self._examples:
             count = self.recipe.examples if split == "train" else min(VALIDATION, self.recipe.examples)
-            paths = list(
-                render_examples(
-                    self.recipe,
-                    self.folder / "examples",
-                    count,
-                    split=split,
-                    device=self.device,
-                    workers=os.cpu_count() or 1,
+            with main_first():
+                paths = list(
+                    render_examples(
+                        self.recipe,
+                        self.folder / "examples",
+                        count,
+                        split=split,
+                        device=self.device,
+                        workers=(os.cpu_count() or 1) if is_main() else 1,
+                    )
                 )
-            )
             self._examples[split] = ExampleSet.load(paths)
         return self._examples[split]
 
@@ -103,6 +113,8 @@ class RunFolder:
         return path.exists()
 
     def _keep(self, name: str, module: Any) -> None:
-        part = self.folder / f"{name}.final.part"
-        torch.save(module.state_dict(), part)
-        os.replace(part, self.folder / f"{name}.final.pt")
+        if is_main():
+            part = self.folder / f"{name}.final.part"
+            torch.save(module.state_dict(), part)
+            os.replace(part, self.folder / f"{name}.final.pt")
+        wait()

@@ -20,6 +20,7 @@ from intarsia.training.judges import (
     train_instance_judge,
 )
 from intarsia.training.latents import LatentCache, cache_latents
+from intarsia.training.processes import is_there, main_first
 from intarsia.training.references import ReferenceCache, cache_references
 from intarsia.training.run import RunFolder
 from intarsia.training.tokenizer import build_tokenizer
@@ -136,7 +137,7 @@ class Stages(RunFolder):
     def latents(self) -> LatentCache | None:
         """The cached training samples of the U-Net."""
         path = self.folder / "latents.pt"
-        if path.exists():
+        if is_there(path):
             return LatentCache.load(path)
         vae = self.vae()
         if vae is None:
@@ -148,8 +149,11 @@ class Stages(RunFolder):
                 self.say(f"latents: {done}/{total} examples, {time.monotonic() - began:.0f} s")
 
         pictures = self.examples().first(self.recipe.unet.examples).resized(self.recipe.side)
-        cache = cache_latents(vae, pictures, self.recipe.seed, device=self.device, report=report)
-        cache.save(path)
+        with main_first():
+            if path.exists():
+                return LatentCache.load(path)
+            cache = cache_latents(vae, pictures, self.recipe.seed, device=self.device, report=report)
+            cache.save(path)
         return cache
 
     def unet(self, *, bf16: bool = False) -> Any | None:
@@ -180,20 +184,18 @@ class Stages(RunFolder):
     def references(self) -> ReferenceCache | None:
         """The cached references of the examples that the U-Net's samples come from."""
         path = self.folder / "references.pt"
-        if path.exists():
+        if is_there(path):
             return ReferenceCache.load(path)
         vae, towers = self.vae(), self.vision()
         if vae is None or towers is None:
             return None
-        cache = cache_references(
-            vae,
-            towers[0].vision[1].to(self.device).eval(),
-            self.examples().first(self.recipe.unet.examples),
-            self.recipe.seed,
-            self.recipe.side,
-            device=self.device,
-        )
-        cache.save(path)
+        examples = self.examples().first(self.recipe.unet.examples)
+        with main_first():
+            if path.exists():
+                return ReferenceCache.load(path)
+            vision = towers[0].vision[1].to(self.device).eval()
+            cache = cache_references(vae, vision, examples, self.recipe.seed, self.recipe.side, device=self.device)
+            cache.save(path)
         return cache
 
     def zero_shot(self, phase: Phase, *, bf16: bool = False) -> ZeroShot | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -32,7 +32,13 @@ class ZeroShot(nn.Module):
 
 
 def build_zero_shot(recipe: Recipe, unet: Any, phase: Phase, null_pooled: Tensor) -> ZeroShot:
-    """New adapters for a U-Net, with that trainable which the phase trains."""
+    """New adapters for a U-Net, the same at each call, with that trainable which the phase trains."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed + 3)
+        return _build(recipe, unet, phase, null_pooled)
+
+
+def _build(recipe: Recipe, unet: Any, phase: Phase, null_pooled: Tensor) -> ZeroShot:
     r, width = recipe.reference, recipe.towers.vision_width
     config = AssignConfig(
         width, int(unet.config.cross_attention_dim),
@@ -70,7 +76,7 @@ def draw_shown(recipe: ReferenceRecipe, empty: Tensor, generator: Generator) -> 
     words = ~(neither | (reference_only & ~empty))
     reference = ~(neither | text_only | empty)
     refine = reference & (detail >= recipe.refine_drop)
-    assign = reference & (detail < 1 - recipe.refine_drop)
+    assign = reference & (detail < 1 - recipe.assign_drop)
     return Shown(words.float(), assign.float(), refine.float(), clean < recipe.clean)
 
 
@@ -110,6 +116,8 @@ def train_zero_shot(
     features, details, subjects, cells = shown_data
     batch = share(r.batch)
     each = len(bank.index) // len(cache)
+    # Without Refine, a sample without Assign has no reference at all.
+    drops = r if model.refine is not None else replace(r, assign_drop=r.refine_drop)
     hidden = ~references.cells.flatten(1).any(1)
     bar = alphas_cumprod().to(device)
     size = float(recipe.side)
@@ -120,7 +128,7 @@ def train_zero_shot(
 
     def loss(step: int, generator: Generator) -> Tensor:
         rows = torch.randint(len(cache), (batch,), generator=generator)
-        shown = draw_shown(r, cache.empty[rows] | hidden[cache.row[rows]], generator)
+        shown = draw_shown(drops, cache.empty[rows] | hidden[cache.row[rows]], generator)
         brief = (torch.rand(batch, generator=generator) < 0.5) & (shown.assign + shown.refine > 0)
         which = torch.randint(each - 1, (batch,), generator=generator).masked_fill(brief, each - 1)
         # Stratified timesteps, see train_unet.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from PIL import Image
 from intarsia.engines.errors import EngineError
 from intarsia.engines.quadruplets.samples import Row, png
 from intarsia.engines.runner.rows import safe_key
-from intarsia.errors import IntarsiaWarning, PictureError
+from intarsia.errors import PictureError
 from intarsia.imaging import Picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
@@ -40,12 +41,14 @@ def list_photos(folder: Path, workers: int = 1) -> list[Row]:
     if not paths:
         raise EngineError(f"{folder} holds no pictures; put files such as {', '.join(SUFFIXES[:3])} into it")
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        warnings.simplefilter("ignore", IntarsiaWarning)
+        warnings.simplefilter("ignore")
         hashes = list(pool.map(partial(_hashes, folder), paths))
     rows: list[Row] = []
     first: dict[str, str] = {}
     for path, (file_digest, digest) in zip(paths, hashes, strict=True):
-        row: Row = {"key": safe_key(path), "source": path, "source_sha256": file_digest, "duplicate_of": None}
+        # A name that is no Unicode is written with escapes, which no file has: the step that reads turns it away.
+        source = os.fsencode(path).decode("utf-8", "backslashreplace")
+        row: Row = {"key": safe_key(path), "source": source, "source_sha256": file_digest, "duplicate_of": None}
         if digest is not None and digest in first:
             row["duplicate_of"] = first[digest]
         elif digest is not None:
@@ -62,8 +65,9 @@ def _hashes(folder: Path, path: str) -> tuple[str | None, str | None]:
     except OSError:
         return None, None
     try:
-        pixels = Picture.load(folder / path).sha256 if _frames(data) == 1 else None
-    except (PictureError, OSError):
+        picture = Picture.load(folder / path)
+        pixels = picture.sha256 if _frames(data) == 1 else None
+    except Exception:  # decoders raise almost anything on hostile bytes; the step that reads says what is wrong
         pixels = None
     return hashlib.sha256(data).hexdigest(), pixels
 
@@ -84,8 +88,10 @@ def read(row: Row, *, folder: Path, least_side: int) -> list[Row]:
     if row.get("duplicate_of") is not None:
         return [{**row, "rejected": "the same pixels as another file"}]
     path = folder / row["source"]
+    if not path.is_file():
+        raise PictureError(f"{row['source']} cannot be found: it was removed, or its name is not Unicode; rename it")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", IntarsiaWarning)
+        warnings.simplefilter("ignore")
         picture = _without_folder(folder, path)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != row["source_sha256"]:

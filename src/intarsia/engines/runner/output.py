@@ -32,9 +32,11 @@ _PART = re.compile(r"\.intarsia-[0-9a-f]+\.part")
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[None]:
     """Make the folder and hold it alone while the block runs; the system lets go when the process ends, however it
-    ends. Raises EngineBusyError or OutputError."""
+    ends. Raises EngineBusyError, OutputExistsError for a folder of other things, or OutputError."""
     try:
         root.mkdir(parents=True, exist_ok=True)
+        if not (root / ENGINE).exists():
+            _refuse_foreign(root)  # before the lock is made, so that a folder of other things stays as it is
         file = open(root / LOCK, "ab")  # noqa: SIM115
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -84,14 +86,10 @@ class Output:
             self._clear()
             known = None
         if known is None:
-            foreign = sorted(p.name for p in self.root.iterdir() if p.name != LOCK and not _PART.fullmatch(p.name))
-            if foreign:
-                raise OutputExistsError(
-                    f"{self.root} is not the output of an engine and is not empty (it holds {foreign[0]!r}); "
-                    "choose another folder"
-                )
+            _refuse_foreign(self.root)
             _remove_parts(self.root)
             write_file_atomically(self.root / ENGINE, json_bytes(identity))
+            _sync(self.root)
         elif known != dict(identity):
             raise EngineChangedError(
                 f"{self.root} holds the output of another run: {_difference(known, identity)}; "
@@ -255,6 +253,14 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         elif before != after:
             changes.append(f"{name} was {before!r} and is now {after!r}")
     return ", ".join(changes)
+
+
+def _refuse_foreign(root: Path) -> None:
+    foreign = sorted(p.name for p in root.iterdir() if p.name != LOCK and not _PART.fullmatch(p.name))
+    if foreign:
+        raise OutputExistsError(
+            f"{root} is not the output of an engine and is not empty (it holds {foreign[0]!r}); choose another folder"
+        )
 
 
 def _remove_parts(folder: Path) -> None:

@@ -13,6 +13,7 @@ from intarsia.engines.errors import EngineError, RowError
 from intarsia.engines.runner.funnel import Funnel, StepCount
 from intarsia.engines.runner.rows import REJECTED, Row, Step, StepFunction, canonical, check_row, scalars
 from intarsia.errors import DiskFullError, IntarsiaError
+from intarsia.perception import HelperAwayError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _LONGEST_MESSAGE = 500
@@ -72,7 +73,8 @@ def advance(
     announce: Callable[[str], None] | None = None,
 ) -> Lines:
     """Take all living rows through ``steps``, one source row after the other. ``announce`` hears of each step before it
-    begins. Raises DiskFullError where a step finds the disk full: that is no row's fault."""
+    begins. Raises DiskFullError where a step finds the disk full, HelperAwayError where a server that it asks is gone:
+    neither is a row's fault."""
     moved: list[Row | Dead] = []
     for line in lines.rows:
         current: list[Row | Dead] = [line]
@@ -107,7 +109,7 @@ def _take(line: Row | Dead, step: Step, function: StepFunction, key: str, count:
     count.entered += fallen is None
     try:
         rows = _results(function(dict(line)), line, key)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, HelperAwayError):
         raise
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in _NO_SPACE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -63,7 +64,7 @@ def recut(
     if repack is not None and repack < 1:
         raise EngineError(f"repack must be at least 1 sample in a shard, got {repack}")
     run, identity = open_output(folder)
-    target = _free(Path(output), run.root, overwrite)
+    target = _free(Path(os.path.abspath(output)), run.root, overwrite)
     columns, count = select(run, identity["key"], bounds)
     if not (run.root / MANIFEST).is_file():
         raise EngineError(f"the run in {run.root} is not finished; run the engine to its end")

@@ -51,11 +51,12 @@ def children(row: Row, values: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 
 def safe_key(text: str) -> str:
-    """A key made from any text, such as a file's path: unsafe characters become "_", and a short hash of the text
-    keeps keys apart that would otherwise become equal. Text that is a good key already stays as it is."""
+    """A key made from any text, such as a file's path: unsafe characters become "_", and 64 bits of the text's
+    hash keep keys apart that would otherwise become equal (names in another alphabet become nothing but "_", so
+    this must hold for millions of them). Text that is a good key already stays as it is."""
     if _KEY.fullmatch(text) and len(text) <= _LONGEST_KEY:
         return text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     words = re.sub(r"/+", "/", re.sub(r"[^A-Za-z0-9_/-]+", "_", text)).strip("/")
     return f"{words[-100:].strip('/') or 'row'}-{digest}"
 

@@ -105,7 +105,7 @@ def run_engine(
     afterwards which rows are chosen (``selection.parquet``): changing them runs no step again.
 
     Raises EngineError (EngineChangedError, EngineBusyError, MissingExtraError, ThresholdError), OutputError,
-    DiskFullError.
+    DiskFullError, HelperAwayError; the same call goes on once the cause is gone.
     """
     began = time.perf_counter()
     chain, rows = check_steps(steps), check_source(source, key)

@@ -78,7 +78,8 @@ def select(output: Output, key: str, thresholds: Thresholds) -> tuple[dict[str, 
     """One line for each row of the run, with its shard, key and the reason why it is out (None: chosen); and the
     counts. Rows that fell in the run keep the reason that they have.
 
-    Raises ThresholdError for a score that no row has, EngineError for a shard that is not committed.
+    Raises ThresholdError for a score that is asked of some row and that no row has, EngineError for a shard that is
+    not committed.
     """
     columns: dict[str, list[Any]] = {"shard": [], "key": [], REJECTED: []}
     count = StepCount(STEP)
@@ -100,7 +101,7 @@ def select(output: Output, key: str, thresholds: Thresholds) -> tuple[dict[str, 
             columns["key"].append(row[key])
             columns[REJECTED].append(reason)
     for name in thresholds:
-        if name not in known:
+        if name not in known and count.rejected[f"{name} missing"]:
             raise ThresholdError(f"no row has the score {name!r}; the run has: {', '.join(sorted(known)) or 'none'}")
     return columns, count
 
