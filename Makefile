@@ -25,9 +25,8 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed-engine
 	$(BIN)/python -m intarsia.evaluation --output benchmarks/results/miniature.json
-	$(BIN)/python -m pip --disable-pip-version-check --quiet install -e '.[engine]'
 	$(BIN)/python -m intarsia.evaluation --bench zero_shot --output benchmarks/results/zero_shot.json \
 		--only reference both beta chain quadruplets kills \
 		--plot docs/images/beta_sweep.png --sheet docs/images/zero_shot.png --card MODEL_CARD.md
@@ -51,4 +50,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-engine: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[engine]'
 	@touch $@ $(VENV)/.installed

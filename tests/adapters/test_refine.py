@@ -340,6 +340,9 @@ def test_a_wrong_host_is_refused_and_nothing_is_changed() -> None:
         refine_for(bare)
     with pytest.raises(AdapterError, match="trains 'resnets'"):
         RefineConfig(FEATURES, "resnets")  # type: ignore[arg-type]
+    for timestep in (-1, 1000, 0.5):
+        with pytest.raises(AdapterError, match=f"clean_timestep {timestep} is no timestep"):
+            RefineConfig(FEATURES, clean_timestep=timestep)  # type: ignore[arg-type]
 
 
 def test_what_does_not_belong_together_is_one_clear_line() -> None:

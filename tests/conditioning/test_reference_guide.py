@@ -57,7 +57,7 @@ def make() -> Iterator[Callable[..., Any]]:
             BACKBONE.unet,
             AssignConfig(16, 40, unconditional=unconditional, max_references=max_references, **sizes),
         )
-        config = RefineConfig(16, max_references=max_references)
+        config = RefineConfig(16, max_references=max_references, clean_timestep=200)
         refine = Refine.from_unet(BACKBONE.unet, config, torch.zeros(1, 24))
         made.append(SimpleNamespace(assign=assign.inject(BACKBONE.unet), refine=refine.inject(BACKBONE.unet)))
         return made[-1]
@@ -146,7 +146,7 @@ def test_the_reference_unet_runs_once_per_step_for_three_blocks(
     banks.clear()
     clean = ReferenceGuide(BACKBONE, adapters, [thing()], ReferenceOptions(detail_mode="clean"))
     pictures = [paint(clean, seeds=(1, 2)) for _ in range(2)]  # as two stages do
-    assert [(len(call[0]), float(call[1])) for call in banks] == [(1, 0.0)]
+    assert [(len(call[0]), float(call[1])) for call in banks] == [(1, 200.0)]  # as the adapter's file says
     assert torch.equal(*pictures)
 
 

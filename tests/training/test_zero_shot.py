@@ -20,7 +20,7 @@ from intarsia.training.towers import Towers
 from intarsia.training.unet import CaptionBank, build_unet, caption_bank
 from intarsia.training.vae import build_vae
 from intarsia.training.vision import cutout_views, tower_top1, train_vision
-from intarsia.training.zero_shot import Phase, build_zero_shot, draw_shown, train_zero_shot
+from intarsia.training.zero_shot import Phase, build_zero_shot, draw_shown, rates, train_zero_shot
 
 RECIPE = replace(SMOKE, reference=replace(SMOKE.reference, assign_images=24, refine_images=24, batch=8))
 
@@ -100,7 +100,9 @@ def test_the_reference_is_the_partner_mirrored_with_the_scene(
 
 
 def test_shares_of_what_samples_see() -> None:
-    recipe = ReferenceRecipe(text_only=0.3, reference_only=0.2, neither=0.1, refine_drop=0.1, assign_drop=0.4)
+    recipe = ReferenceRecipe(
+        text_only=0.3, reference_only=0.2, neither=0.1, refine_drop=0.1, assign_drop=0.4, detail_only=0.0
+    )
     empty = torch.zeros(20_000, dtype=torch.bool)
     empty[:4_000] = True
     shown = draw_shown(recipe, empty, torch.Generator().manual_seed(0))
@@ -119,6 +121,21 @@ def test_shares_of_what_samples_see() -> None:
     assert float((shown.assign[inside] == 0).float().mean()) == pytest.approx(0.4, abs=0.02)
     assert float((shown.refine[inside] == 0).float().mean()) == pytest.approx(0.1, abs=0.01)
     assert float((words[:4_000]).float().mean()) == pytest.approx(0.9, abs=0.02)
+    alone = draw_shown(replace(recipe, detail_only=0.5), empty, torch.Generator().manual_seed(0))
+    only = (alone.refine > 0) & (alone.assign == 0) & (alone.words == 0)
+    # Half of all, and of the other half those that would have seen Refine alone anyway.
+    before = (shown.refine > 0) & (shown.assign == 0) & (shown.words == 0)
+    assert part(only) == pytest.approx(0.5 + 0.5 * part(before), abs=0.01)
+    assert torch.equal(alone.words[:4_000], shown.words[:4_000])
+    assert not alone.refine[:4_000].any()
+
+
+def test_copied_layers_learn_slower_than_new_ones() -> None:
+    rate = rates(ReferenceRecipe(adapter_rate=2.0, refine_rate=0.5))
+    assert rate("unet.up_blocks.0.attentions.0.proj_in.weight") == 1.0
+    assert rate("refine.reference.up_blocks.0.attentions.0.proj_in.weight") == 0.5
+    assert rate("refine.reference.conv_in.weight") == rate("refine.detail.weight") == 2.0
+    assert rate("assign.resampler.queries") == 2.0
 
 
 @pytest.mark.parametrize("phase", ["assign", "refine", "joint"])

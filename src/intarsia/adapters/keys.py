@@ -87,8 +87,9 @@ def require_shapes(
         raise AdapterKeyError(f"{what} do not fit this U-Net; {'; '.join(problems)}: {advice}")
 
 
-def require_sizes(config: Any) -> None:
-    """`AdapterError` unless every numeric setting is a whole number of at least 1."""
+def require_sizes(config: Any, besides: Collection[str] = ()) -> None:
+    """`AdapterError` unless every numeric setting is a whole number of at least 1; `besides`: settings of another
+    kind."""
     for name, value in vars(config).items():
-        if not isinstance(value, str) and (type(value) is not int or value < 1):
+        if name not in besides and not isinstance(value, str) and (type(value) is not int or value < 1):
             raise AdapterError(f"{name} {value!r} is not a size: use a whole number of at least 1")

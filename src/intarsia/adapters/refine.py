@@ -23,16 +23,20 @@ class RefineConfig:
     """``trains``: which of the reference U-Net's parameters are its own; the others are the main U-Net's, shared.
 
     ``cross_attention``; ``attention`` (the transformer blocks with their projections); ``all``. Its ``conv_in`` is
-    always its own, because it has other input channels.
+    always its own, because it has other input channels. ``clean_timestep``: the timestep at which a reference without
+    noise is shown; the one at which the U-Net's deep layers still look at what a picture shows.
     """
 
     feature_width: int
     trains: Trains = "attention"
     max_references: int = 1
+    clean_timestep: int = 0
 
     def __post_init__(self) -> None:
-        """Raises AdapterError for sizes below 1 or an unknown ``trains``."""
-        require_sizes(self)
+        """Raises AdapterError for sizes below 1, an unknown ``trains`` or a ``clean_timestep`` outside 0 to 999."""
+        require_sizes(self, besides=["clean_timestep"])
+        if type(self.clean_timestep) is not int or not 0 <= self.clean_timestep < 1000:
+            raise AdapterError(f"clean_timestep {self.clean_timestep!r} is no timestep: use a whole number, 0 to 999")
         if self.trains not in get_args(Trains):
             raise AdapterError(f"trains {self.trains!r} is unknown: use one of {get_args(Trains)}")
 

@@ -150,7 +150,7 @@ class ReferenceGuide:
         else:
             if self._clean is None:
                 assert encoded.latents is not None
-                self._clean = self._bank(encoded, encoded.latents, timestep.new_zeros(()))
+                self._clean = self._bank(encoded, encoded.latents, timestep.new_tensor(refine.config.clean_timestep))
             bank = self._clean
         assert encoded.mask is not None
         rows = encoded.mask.new_tensor(on).repeat_interleave(len(self._seeds))

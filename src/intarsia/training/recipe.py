@@ -76,9 +76,12 @@ class ReferenceRecipe:
     ``assign_images``: the whole U-Net with Assign (Locate + Assign); ``refine_images``: attention layers of the U-Net
     with Assign and Refine. ``joint``: one stage of ``assign_images + refine_images`` that trains all of it at once.
     ``text_only``, ``reference_only``, ``neither``: shares of the samples that see no reference, no words, none of both;
-    ``refine_drop`` and ``assign_drop``: of the samples with a reference, the share without the one or the other; where
-    Assign is missing Refine must say alone what the subject is, or it hardly learns to. ``clean``: the share of the
-    references that are not noised.
+    ``refine_drop`` and ``assign_drop``: of the samples with a reference, the share without the one or the other.
+    ``detail_only``: of all samples with an object, in stages with Refine, those which see neither words nor Assign;
+    Refine must say there alone what the subject is, or it hardly learns to. ``clean``: the share of the references
+    that are not noised, shown to the reference U-Net as of timestep ``clean_timestep``.
+    ``adapter_rate``: learning rate of what is new, as a factor; ``refine_rate``: of the copied layers of the reference
+    U-Net, which forget what they know about pictures at a rate for new ones.
     """
 
     width: int = 192
@@ -89,17 +92,20 @@ class ReferenceRecipe:
     trains: str = "attention"
     joint: bool = False
     assign_images: int = 66_000
-    refine_images: int = 66_000
+    refine_images: int = 84_000
     batch: int = 24
     learning_rate: float = 4e-4
     adapter_rate: float = 2.5
+    refine_rate: float = 0.75
     ema_half_life: int = 4_000
     text_only: float = 0.25
     reference_only: float = 0.25
     neither: float = 0.05
     refine_drop: float = 0.10
-    assign_drop: float = 0.50
-    clean: float = 0.60
+    assign_drop: float = 0.30
+    detail_only: float = 0.50
+    clean: float = 0.70
+    clean_timestep: int = 200
 
 
 @dataclass(frozen=True)

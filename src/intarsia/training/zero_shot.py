@@ -48,7 +48,7 @@ def _build(recipe: Recipe, unet: Any, phase: Phase, null_pooled: Tensor) -> Zero
     refine = None
     if phase != "assign":
         trains = cast(Literal["cross_attention", "attention", "all"], r.trains)
-        refine = Refine.from_unet(unet, RefineConfig(width, trains), null_pooled)
+        refine = Refine.from_unet(unet, RefineConfig(width, trains, clean_timestep=r.clean_timestep), null_pooled)
     model = ZeroShot(unet, assign, refine)
     # Refine shares the frozen part of the U-Net, so that part may not move while Refine learns.
     for name, parameter in unet.named_parameters():
@@ -69,7 +69,7 @@ class Shown:
 def draw_shown(recipe: ReferenceRecipe, empty: Tensor, generator: Generator) -> Shown:
     """Independent and joint dropout; ``empty`` (B,): samples that have no reference, as of an empty place."""
     count = len(empty)
-    kind, detail, clean = torch.rand(3, count, generator=generator)
+    kind, detail, clean, alone = torch.rand(4, count, generator=generator)
     neither = kind < recipe.neither
     text_only = (kind >= recipe.neither) & (kind < recipe.neither + recipe.text_only)
     reference_only = kind >= 1 - recipe.reference_only
@@ -77,12 +77,21 @@ def draw_shown(recipe: ReferenceRecipe, empty: Tensor, generator: Generator) -> 
     reference = ~(neither | text_only | empty)
     refine = reference & (detail >= recipe.refine_drop)
     assign = reference & (detail < 1 - recipe.assign_drop)
+    only = (alone < recipe.detail_only) & ~empty
+    words, assign, refine = words & ~only, assign & ~only, refine | only
     return Shown(words.float(), assign.float(), refine.float(), clean < recipe.clean)
 
 
 def rates(recipe: ReferenceRecipe) -> Callable[[str], float]:
-    """What is new learns faster than the U-Net that goes on."""
-    return lambda name: 1.0 if name.startswith("unet.") else recipe.adapter_rate
+    """Factors on the learning rate, by the parameter's name: what is new learns faster than what goes on."""
+
+    def rate(name: str) -> float:
+        if name.startswith("unet."):
+            return 1.0
+        copied = name.startswith("refine.reference.") and ".conv_in." not in name
+        return recipe.refine_rate if copied else recipe.adapter_rate
+
+    return rate
 
 
 def train_zero_shot(
@@ -117,7 +126,7 @@ def train_zero_shot(
     batch = share(r.batch)
     each = len(bank.index) // len(cache)
     # Without Refine, a sample without Assign has no reference at all.
-    drops = r if model.refine is not None else replace(r, assign_drop=r.refine_drop)
+    drops = r if model.refine is not None else replace(r, assign_drop=r.refine_drop, detail_only=0.0)
     hidden = ~references.cells.flatten(1).any(1)
     bar = alphas_cumprod().to(device)
     size = float(recipe.side)
@@ -148,7 +157,7 @@ def train_zero_shot(
             subject = subjects[example].float()
             there = torch.where(clean[:, None, None, None], subject, noised(subject, other, t))
             own = ids.new_tensor([[size, size, 0, 0, size, size]]).expand(batch, -1)
-            seen = model.refine.bank(there, t.masked_fill(clean, 0), details[example].float(), own)
+            seen = model.refine.bank(there, t.masked_fill(clean, r.clean_timestep), details[example].float(), own)
             model.refine.show(seen, mask=cells[example], strength=with_refine)
         predicted = model.unet(
             x.contiguous(memory_format=layout),
