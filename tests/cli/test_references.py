@@ -40,6 +40,7 @@ def test_insert_from_a_photo_and_replay(run: Run, folder: Path, able_model: Path
     done = run(
         "insert", folder / "scene.png", *BOX, "--reference", photo, "-p", "a red mug", "-o", out,
         "--reference-mask", "8,8,20,20", "--reference-strength", 0.6, "--detail", 0.5, "--detail-mode", "clean",
+        "--detail-guided",
         "--guidance-mode", "apart", "--reference-guidance", 3, "--rescale", 0.2, "--mask-shape", "box",
         "--reference-blocks", "1,1,0.5", "--reference-interval", "0,0.9", "--reference-schedule", "1,0.2",
         "--model", able_model, "--json",
@@ -48,6 +49,7 @@ def test_insert_from_a_photo_and_replay(run: Run, folder: Path, able_model: Path
     request = read_recipe(out).request
     assert request.reference == (str(photo),) and request.reference_mask == ("8,8,20,20",)
     assert (request.reference_strength, request.detail_strength, request.detail_mode) == (0.6, 0.5, "clean")
+    assert request.detail_guided
     assert (request.reference_blocks, request.reference_interval) == ((1, 1, 0.5), (0, 0.9))
     assert request.reference_schedule == (1, 0.2)
     assert (request.guidance_mode, request.reference_guidance_scale) == ("apart", 3)

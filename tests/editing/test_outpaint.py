@@ -32,7 +32,8 @@ def kept_bytes(source: Picture, result: EditResult, margins: Margins, rim: int) 
 
 
 @given(
-    sides=st.tuples(*[st.sampled_from([0, 0, 3, 30])] * 4).filter(any),
+    # At most four times the area of 40x48 at once.
+    sides=st.tuples(*[st.sampled_from([0, 0, 3, 30])] * 4).filter(any).filter(lambda s: s.count(30) < 3),
     rim=st.integers(0, 6),
     feather=st.integers(0, 8),
     channels=st.integers(1, 4),

@@ -30,6 +30,7 @@ def test_paper_is_what_lar_gen_released() -> None:
         assert (request.steps, request.scheduler, request.guidance_scale) == (50, "ddim", 7.5)
         assert (request.guidance_rescale, request.guidance_mode) == (0.5, "joint")
         assert (request.reference_strength, request.mask_shape, request.detail_mode) == (strength, shape, "noised")
+        assert not request.detail_guided
     assert EditRequest(**PLACE, prompt="a mug", preset="paper").mask_shape == "drawn"
 
 

@@ -21,6 +21,7 @@ from intarsia.editing import (
 )
 from intarsia.imaging import Picture
 from intarsia.learning import Subject
+from intarsia.request import REFERENCE
 from intarsia.result import read_recipe
 from intarsia.sampling import SchedulerError
 
@@ -79,6 +80,7 @@ def test_every_knob_counts(studio: Studio, scene: Picture, shown: dict[str, Any]
         {"reference_schedule": (1.0, 0.2)},
         {"detail_strength": 0},
         {"detail_mode": "clean"},
+        {"detail_guided": not REFERENCE["default"]["detail_guided"]},
         {"guidance_mode": "apart"},
         {"guidance_mode": "apart", "reference_guidance_scale": 6.0},
         {"guidance_rescale": 0.7},

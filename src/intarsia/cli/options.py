@@ -64,6 +64,9 @@ Detail = Annotated[float | None, typer.Option("--detail", help="Fine detail of t
 DetailMode = Annotated[
     str | None, typer.Option("--detail-mode", help="The photo noised at each step (noised), or clean (faster).")
 ]
+DetailGuided = Annotated[
+    bool | None, typer.Option("--detail-guided/--no-detail-guided", help="Whether guidance amplifies the detail.")
+]
 ReferenceBlocks = Annotated[
     str | None, typer.Option(help="Factors of the photo's strength in the U-Net's down,mid,up blocks, like 1,1,0.5.")
 ]

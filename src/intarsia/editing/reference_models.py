@@ -93,6 +93,7 @@ def reference_in(
             schedule=request.reference_schedule,
             detail_strength=request.detail_strength,
             detail_mode=request.detail_mode,
+            refine_unconditional=not request.detail_guided,
         ),
     )
     with ExitStack() as injected:

@@ -83,6 +83,8 @@ class EditRequest(BaseModel):
     """Of Refine: 0 is Assign alone."""
     detail_mode: Literal["noised", "clean"]
     """What Refine looks at: the reference noised as the picture is at each step, or clean, once."""
+    detail_guided: bool
+    """Whether guidance amplifies the detail: only what it leads towards sees it. Else (the paper) both sides do."""
     model: str = "miniature"
     model_hash: str | None = None
     preset: Preset = "default"

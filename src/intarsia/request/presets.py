@@ -20,8 +20,10 @@ def _table(paper: dict[str, Any], default: dict[str, Any]) -> Table:
 
 STRENGTH_BESIDE_WORDS = 0.45
 """β of `default` where words say something as well; `paper` has LAR-Gen's shipped 0.45."""
-DETAIL_MODE = "noised"
+DETAIL_MODE = "clean"
 """How `default` shows the reference's detail: noised at each step (LAR-Gen), or clean, once for the picture."""
+DETAIL_GUIDED = True
+"""Whether guidance amplifies that detail in `default`; in `paper` it does not."""
 
 _COMMON: dict[str, Any] = {
     "steps": 30,
@@ -44,6 +46,7 @@ _COMMON: dict[str, Any] = {
     "reference_guidance_scale": 2.0,
     "detail_strength": 1.0,
     "detail_mode": "noised",
+    "detail_guided": False,
     "rim": 0,
 }
 
@@ -61,10 +64,10 @@ PRESETS = _table(
     default={
         **_COMMON,
         "steps": 20,
-        "guidance_scale": 5.0,
+        "guidance_scale": 3.0,
         "scheduler": "dpmpp_2m_karras",
         "lam": 1.0,
-        "local_share": 0.6,
+        "local_share": 0.8,
         "local_minimum_fraction": 0.0,
         "context_share": 0.42,
         "growth": 0,
@@ -80,7 +83,7 @@ known region before and after each call of the model.
 """
 
 _REMOVAL: dict[str, Any] = {"growth": 4, "remove_attributes": "none"}
-REMOVAL = _table(paper=_REMOVAL, default={**_REMOVAL, "lam": 0.7, "guidance_scale": 2.0})
+REMOVAL = _table(paper=_REMOVAL, default={**_REMOVAL, "lam": 0.7, "guidance_scale": 2.0, "local_share": 0.6})
 """What removal changes in each preset: masks drawn tightly would leave the object's rim standing, and emptiness
 needs less guidance and more of the surroundings than an object does (measured, docs/sampling.md).
 """
@@ -88,13 +91,18 @@ needs less guidance and more of the surroundings than an object does (measured, 
 _RELEASED: dict[str, Any] = {"steps": 50, "guidance_scale": 7.5, "guidance_rescale": 0.5, "scheduler": "ddim"}
 REFERENCE = _table(
     paper={**_RELEASED, "lam": 1.0, "local_share": 1 / 1.3, "local_minimum_fraction": 0.0},
-    default={"detail_mode": DETAIL_MODE},
+    default={"detail_mode": DETAIL_MODE, "detail_guided": DETAIL_GUIDED},
 )
 """What a reference changes. `paper`: LAR-Gen's released sampler, and its one window of 1.3 times the mask's box."""
 
 REFERENCE_AND_WORDS = _table(
     paper={"reference_strength": 0.45, "mask_shape": "box"},
-    default={"reference_strength": STRENGTH_BESIDE_WORDS},
+    default={
+        "reference_strength": STRENGTH_BESIDE_WORDS,
+        "guidance_mode": "apart",
+        "guidance_scale": 5.0,
+        "reference_guidance_scale": 1.5,
+    },
 )
 """What changes on top where words (a prompt, a learned subject) stand beside a reference."""
 

@@ -92,7 +92,7 @@ class ReferenceRecipe:
     trains: str = "attention"
     joint: bool = False
     assign_images: int = 66_000
-    refine_images: int = 84_000
+    refine_images: int = 70_000
     batch: int = 24
     learning_rate: float = 4e-4
     adapter_rate: float = 2.5
