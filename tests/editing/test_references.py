@@ -25,7 +25,8 @@ from intarsia.request import REFERENCE
 from intarsia.result import read_recipe
 from intarsia.sampling import SchedulerError
 
-PLACE: dict[str, Any] = {"box": (30, 20, 24, 24), "steps": 2}
+# What depends on the request by default is said, so that requests with and without a reference can be compared.
+PLACE: dict[str, Any] = {"box": (30, 20, 24, 24), "steps": 2, "guidance_scale": 4.0, "guidance_mode": "joint"}
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_every_knob_counts(studio: Studio, scene: Picture, shown: dict[str, Any]
         {"reference_interval": (0.5, 1.0)},
         {"reference_schedule": (1.0, 0.2)},
         {"detail_strength": 0},
-        {"detail_mode": "clean"},
+        {"detail_mode": "noised"},
         {"detail_guided": not REFERENCE["default"]["detail_guided"]},
         {"guidance_mode": "apart"},
         {"guidance_mode": "apart", "reference_guidance_scale": 6.0},

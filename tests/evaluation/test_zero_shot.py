@@ -343,13 +343,13 @@ def swept(attribute: list[float]) -> dict[str, dict[str, Any]]:
 
 
 def test_the_sweep_is_told_honestly_and_drawn(tmp_path: Path) -> None:
-    rows = swept([0.9, 0.8, 0.85, 0.6, 0.5, 0.4, 0.1])
+    rows = swept([0.9, 0.8, 0.85, 0.6, 0.5, 0.4, 0.1, 0.05, 0.0])
     falls, rises, _ = sweep_lines(rows).splitlines()
-    assert "should go down): 90.0 % (" in falls and "1 of 6 steps go the other way" in falls
-    assert "should go up" in rises and "-0.96" in rises and "5 of 6 steps" in rises
+    assert "should go down): 90.0 % (" in falls and "1 of 8 steps go the other way" in falls
+    assert "should go up" in rises and "-0.98" in rises and "7 of 8 steps" in rises
     assert sweep_lines({}) == "- not measured"
     picture = draw_sweep(rows)
-    other = draw_sweep(swept([0.1] * 7))
+    other = draw_sweep(swept([0.1] * 9))
     assert picture.size == other.size and (picture.pixels != other.pixels).any()
     del rows["beta_top1_0.6"]
     with pytest.raises(ResultsError, match="--only beta"):

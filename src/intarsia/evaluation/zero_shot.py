@@ -23,7 +23,7 @@ from intarsia.imaging import Picture
 from intarsia.tabletop import Level, Subject, split_seed
 
 Say = Callable[[str], None]
-STRENGTHS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
+STRENGTHS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0, 1.5, 2.0)
 # Which way each curve of the sweep should go with growing strength.
 SWEPT = {"attribute": False, "instance": True, "top1": True}
 
