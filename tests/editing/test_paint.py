@@ -24,7 +24,7 @@ def box_mask(size: tuple[int, int], top: int, left: int, height: int, width: int
 def test_default_windows_hold_the_object_at_a_good_share_and_some_context() -> None:
     chosen = plan(BACKBONE, box_mask((400, 600), 200, 300, 48, 60), PaintOptions.preset("default", lam=0.7, steps=30))
     local, context = chosen.windows["local"], chosen.windows["global"]
-    assert local.size == (100, 100)  # 60 px at a share of 0.6
+    assert local.size == (75, 75)  # 60 px at a share of 0.8
     assert 135 <= context.height <= 145 and context.size[0] == context.size[1]
     assert context.contains((local.top, local.left, *local.size))
     assert [stage.name for stage in chosen.stages] == ["local", "global"]
