@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,8 +43,10 @@ def tiny_tokenizer() -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=WINDOW)
 
 
-def tiny_backbone(seed: int = 0, *, image_encoder: bool = True, prediction_type: str = "epsilon") -> Backbone:
-    """VAE factor 8, native side 64 px, two-level nine-channel U-Net, two text towers (16 and 24 wide)."""
+def tiny_backbone(
+    seed: int = 0, *, image_encoder: bool = True, prediction_type: str = "epsilon", channels: int = 9
+) -> Backbone:
+    """VAE factor 8, native side 64 px, two-level U-Net (of an inpainting model), two text towers (16 and 24 wide)."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import (
@@ -86,7 +89,7 @@ def tiny_backbone(seed: int = 0, *, image_encoder: bool = True, prediction_type:
         )
         unet = UNet2DConditionModel(
             sample_size=8,
-            in_channels=9,
+            in_channels=channels,
             out_channels=4,
             block_out_channels=(16, 32),
             layers_per_block=1,
@@ -141,9 +144,12 @@ def tiny_backbone(seed: int = 0, *, image_encoder: bool = True, prediction_type:
     )
 
 
-def save_tiny(
-    backbone: Backbone, folder: Any, *, variant: str | None = None, max_shard_size: str = "10GB"
-) -> None:
+def tiny_instruct(seed: int = 0) -> Backbone:
+    """The same with the eight channels of an instruction model, and no image tower."""
+    return replace(tiny_backbone(seed, image_encoder=False, channels=8), name="tiny-add")
+
+
+def save_tiny(backbone: Backbone, folder: Any, *, variant: str | None = None, max_shard_size: str = "10GB") -> None:
     """Write the backbone in the diffusers folder layout."""
     import json
     from pathlib import Path

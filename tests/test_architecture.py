@@ -44,7 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "learning": {"backbones", "adapters", "conditioning", "sampling", "imaging", "perception"},
     "editing": {"learning", "request", "result", "perception"},
     "engines": {"perception", "editing"},
-    "training": {"tabletop", "adapters", "sampling", "conditioning", "backbones", "imaging"},
+    "training": {"perception", "tabletop", "adapters", "sampling", "conditioning", "backbones", "imaging"},
     "evaluation": {"editing", "learning", "perception", "tabletop", "training", "engines"},
 }
 EVERYTHING = {"cli", "__main__"}

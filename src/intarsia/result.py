@@ -22,6 +22,8 @@ RECIPE_KEY = "intarsia"
 
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+MASK_SUFFIXES = (".png", ".webp", ".tif", ".tiff")
+"""Of formats that keep every pixel."""
 
 
 class RecipeError(IntarsiaError):
@@ -30,12 +32,12 @@ class RecipeError(IntarsiaError):
 
 class StageRecord(BaseModel):
     """What one sampling stage painted where: window (top, left, height, width) in scene pixels, painted at
-    `size` (height, width) in steps [start, end).
+    `size` (height, width) in steps [start, end). "add" is what an instruction model saw.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["local", "global"]
+    name: Literal["local", "global", "add"]
     start: int
     end: int
     window: tuple[int, int, int, int]
@@ -54,7 +56,9 @@ class Recipe(BaseModel):
     weights: str
     """The model's hash."""
     prompt_used: str
-    """With the identity token put in; for removal, the model's words for emptiness where none were given."""
+    """With the identity token put in; for removal, the model's words for emptiness where none were given; for adding,
+    what was painted in the places found, one after the other.
+    """
     removed_attributes: tuple[str, ...]
     stages: tuple[StageRecord, ...]
     environment: dict[str, str]
@@ -84,12 +88,15 @@ class Recipe(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class EditResult:
-    """`support` (H, W): outside it every byte of `picture` is the upright source's. `seconds`: wall time."""
+    """`support` (H, W): outside it every byte of `picture` is the upright source's. `seconds`: wall time.
+    `change_masks` (H, W): where each instruction of an addition put something.
+    """
 
     picture: Picture
     support: NDArray[np.bool_]
     recipe: Recipe
     seconds: float
+    change_masks: tuple[NDArray[np.bool_], ...] = ()
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the picture, whole or not at all; a PNG carries the recipe. Missing folders are made.
@@ -101,6 +108,18 @@ class EditResult:
         with output_folder(target):
             self.picture.save(target, text={RECIPE_KEY: self.recipe.to_json()}, overwrite=overwrite)
         return target
+
+
+def save_mask(mask: NDArray[np.bool_], path: str | Path, overwrite: bool = False) -> Path:
+    """Write a mask (H, W), white where it is True, such as the support of a result. Missing folders are made.
+
+    Raises:
+        OutputError: and its kinds; nothing is left behind.
+    """
+    target = Path(path)
+    with output_folder(target):
+        Picture.from_array(mask.astype(np.uint8) * 255).save(target, overwrite=overwrite)
+    return target
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -107,7 +107,7 @@ def test_scene_sizes(run: Run, folder: Path, size: tuple[int, int]) -> None:
         ("--mask-from", "red", "mask_from 'red'"),
         ("--seam", "2", "seam_strength 2"),
         ("--scheduler", "none", "unknown scheduler 'none'"),
-        ("--model", "imaginary", "miniature, sdxl-inpaint"),
+        ("--model", "imaginary", "miniature, miniature-add, pipe-add, sdxl-inpaint"),
         ("--subject", "none.safetensors", "none.safetensors does not exist"),
     ],
 )

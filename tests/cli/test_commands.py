@@ -210,7 +210,7 @@ def test_the_sheet_holds_pictures_of_any_shape() -> None:
     assert draw_sheet(sheet).size[1] == 1440
 
 
-@pytest.mark.parametrize("command", ["", "learn", "insert", "remove", "replay", "demo", "models"])
+@pytest.mark.parametrize("command", ["", "learn", "insert", "add", "remove", "replay", "demo", "models"])
 def test_help_is_there_with_examples(run: Run, command: str) -> None:
     done = run(*command.split(), "--help")
     assert done.code == 0 and f"intarsia {command}".strip() in done.out

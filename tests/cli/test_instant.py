@@ -31,9 +31,12 @@ def heavy_after(*arguments: object) -> list[str]:
 def test_help_loads_nothing_heavy() -> None:
     assert heavy_after("insert", "--help") == ["0"]
     assert heavy_after("outpaint", "--help") == ["0"]
+    assert heavy_after("add", "--help") == ["0"]
 
 
-@pytest.mark.parametrize("fault", ["mask", "model", "subject", "output", "replay", "photos", "reference", "frame"])
+@pytest.mark.parametrize(
+    "fault", ["mask", "model", "subject", "output", "replay", "photos", "reference", "frame", "instruction"]
+)
 def test_faults_are_found_before_torch_is_loaded(fault: str, folder: Path) -> None:
     scene, out = folder / "scene.png", folder / "out.png"
     arguments: dict[str, list[object]] = {
@@ -54,6 +57,7 @@ def test_faults_are_found_before_torch_is_loaded(fault: str, folder: Path) -> No
         "output": ["insert", scene, "-p", "x", "-o", folder / "mask.png", "--box", "9,9,9,9"],
         "replay": ["replay", scene],
         "reference": ["insert", scene, "-o", out, "--box", "9,9,9,9", "--reference", scene],
+        "instruction": ["add", scene, "remove the mug", "-o", out],
         "frame": ["outpaint", scene, "-o", out, "--left", 900],
         "photos": ["learn", folder / "none", "-c", "duck", "-o", folder / "d.safetensors", "--model", folder],
     }

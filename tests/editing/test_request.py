@@ -52,7 +52,7 @@ def test_requests_are_frozen_and_replaced_with_validation() -> None:
         ({"steps": 0}, "steps 0"),
         ({"steps": "many"}, "steps 'many'"),
         ({"preset": "best"}, "preset 'best'"),
-        ({"verb": "add"}, "verb 'add'"),
+        ({"verb": "move"}, "verb 'move'"),
         ({"mask_from": "grey"}, "mask_from 'grey'"),
         ({"feather": -1}, "feather -1"),
         ({"strength": 1}, "strength is no field"),

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from intarsia.engines import EngineReport, Row, Step, StepFunction, children, run_engine
+from intarsia.engines import BatchFunction, EngineReport, Row, Step, StepFunction, children, run_engine
 from intarsia.perception import HelperAwayError
 
 
@@ -63,6 +63,39 @@ def make_trap(fatal: int, mode: str) -> StepFunction:
         return [row]
 
     return trap
+
+
+def make_batched(fatal: int = -1, mode: str = "raise", most: int = 3) -> BatchFunction:
+    """Splits and rejects like `make_detect`, several rows at once; something terrible happens at one row."""
+    single = make_detect()
+
+    def detect(rows: list[Row]) -> list[list[Row]]:
+        if len(rows) > most or len({row["side"] for row in rows}) > 1:
+            raise AssertionError("a batch is too large, or mixed")
+        numbers = [row["number"] for row in rows]
+        if fatal in numbers and mode == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fatal in numbers and mode == "raise":
+            raise ValueError("poison")
+        if fatal in numbers and mode == "short":
+            return []
+        return [single(row) if row["number"] % 7 != 3 else [row] for row in rows]
+
+    return detect
+
+
+def make_size() -> StepFunction:
+    return lambda row: [{**row, "side": 64 if row["number"] % 4 else 96}]
+
+
+def batched_steps(fatal: int = -1, mode: str = "raise", batch: int = 3) -> list[Step]:
+    """A step of batches between steps of rows."""
+    detect = partial(make_batched, fatal, mode, batch)
+    return [Step("size", make_size), Step("detect", detect, batch=batch, group_by="side"), Step("score", make_score)]
+
+
+def make_score() -> StepFunction:
+    return lambda row: [{**row, "score": number(row["key"])}]
 
 
 def make_broken() -> StepFunction:

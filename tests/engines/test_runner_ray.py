@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.engines.small_engine import make_broken, make_trap, run_small
+from tests.engines.small_engine import batched_steps, make_broken, make_trap, run_small
 from tests.engines.test_runner import folder_bytes
 
 from intarsia.engines import EngineError, Step, read_dead_rows, verify_output
@@ -32,6 +32,10 @@ def test_ray_makes_the_same_bytes_and_survives_poison(tmp_path: Path) -> None:
     run_small(tmp_path / "local")
     report = run_small(tmp_path / "ray", runner="ray")
     assert folder_bytes(tmp_path / "local") == folder_bytes(tmp_path / "ray")
+    run_small(tmp_path / "batches", steps=batched_steps(5))
+    batches = run_small(tmp_path / "batches-ray", runner="ray", steps=batched_steps(5))
+    assert folder_bytes(tmp_path / "batches") == folder_bytes(tmp_path / "batches-ray")
+    assert batches.batches_repeated == {"detect": 1} and batches.overhead is not None
     assert report.step_seconds["detect"] > 0
     assert not ray.is_initialized()
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)

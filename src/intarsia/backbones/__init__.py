@@ -6,6 +6,8 @@ Importing this room is cheap: torch, diffusers and transformers are imported whe
 from intarsia.backbones.backbone import Backbone
 from intarsia.backbones.errors import BackboneError, MissingWeightsError, UnknownModelError
 from intarsia.backbones.images import prepare_for_image_encoder
+from intarsia.backbones.instruct import narrow_to_latents, start_instructions, widen_for_instructions
+from intarsia.backbones.instruct_loading import load_instruct_base, load_instruct_model, save_instruct_model
 from intarsia.backbones.known_models import CatalogEntry, catalog, find_model
 from intarsia.backbones.loading import load_backbone
 from intarsia.backbones.locate import widen_for_inpainting
@@ -20,7 +22,13 @@ __all__ = [
     "catalog",
     "find_model",
     "load_backbone",
+    "load_instruct_base",
+    "load_instruct_model",
     "model_hash",
+    "narrow_to_latents",
     "prepare_for_image_encoder",
+    "save_instruct_model",
+    "start_instructions",
     "widen_for_inpainting",
+    "widen_for_instructions",
 ]

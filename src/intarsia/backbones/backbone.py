@@ -1,4 +1,4 @@
-"""One loaded base model: VAE, nine-channel U-Net, two text towers, and (optionally) the image tower."""
+"""One loaded base model: VAE, U-Net, its text towers, and (optionally) the image tower."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ if TYPE_CHECKING:
 
 DEFAULT_BACKGROUND_PROMPT = "empty background"
 FeatureLayer = Literal["penultimate", "last"]
+BackboneKind = Literal["inpaint", "instruct"]
 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """An SDXL-shaped inpainting model. The U-Net takes [noisy latent | mask | masked-image latent] channels.
+    """A latent diffusion model of SDXL's shape, or (one text tower, no size conditioning) of Stable Diffusion 1.5's.
+
+    An inpainting model's U-Net takes [noisy latent | mask | masked-image latent] channels, an instruction model's
+    [noisy latent | source-image latent]; see `kind`.
 
     `vae` is a diffusers `AutoencoderKL` and `unet` a `UNet2DConditionModel` (their published types hide that
     both are torch modules, hence `Any`).
@@ -41,9 +45,9 @@ class Backbone:
     vae: Any
     unet: Any
     tokenizer: CLIPTokenizer
-    tokenizer_2: CLIPTokenizer
+    tokenizer_2: CLIPTokenizer | None
     text_encoder: CLIPTextModel
-    text_encoder_2: CLIPTextModelWithProjection
+    text_encoder_2: CLIPTextModelWithProjection | None
     image_encoder: CLIPVisionModelWithProjection | None
     scheduler_config: Mapping[str, Any]
     force_zeros_for_empty_prompt: bool = True
@@ -64,6 +68,29 @@ class Backbone:
         """Number format of the U-Net's weights (adapters aside)."""
         dtype: torch.dtype = self.unet.conv_in.weight.dtype
         return dtype
+
+    @property
+    def kind(self) -> BackboneKind:
+        """What the U-Net was made for, by its channels: to fill a mask, or to follow an instruction.
+
+        Raises:
+            BackboneError: neither 2·C + 1 nor 2·C channels.
+        """
+        channels, latent = int(self.unet.config.in_channels), self.latent_channels
+        if channels == 2 * latent + 1:
+            return "inpaint"
+        if channels == 2 * latent:
+            return "instruct"
+        raise BackboneError(
+            f"the U-Net of {self.name!r} takes {channels} channels: an inpainting model has {2 * latent + 1}, "
+            f"an instruction model {2 * latent}"
+        )
+
+    @property
+    def has_size_conditioning(self) -> bool:
+        """Whether the U-Net wants a pooled text vector and `time_ids`, as SDXL's does and Stable Diffusion 1.5's
+        does not."""
+        return self.unet.config.addition_embed_type is not None
 
     @property
     def latent_factor(self) -> int:
@@ -164,6 +191,17 @@ class Backbone:
         """Images (B, 3, H, W) in [-1, 1] -> scaled latents (B, C, H/f, W/f); see `latents_from_moments`."""
         return self.latents_from_moments(self.encode_moments(images), generators, sample=sample)
 
+    def encode_source(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] -> what an instruction model sees of them (B, C, H/f, W/f): the posterior's
+        mode, *not* scaled (InstructPix2Pix's convention)."""
+        return self.encode_moments(images).chunk(2, dim=1)[0].to(self.dtype)
+
+    def source_from_latents(self, latents: Tensor) -> Tensor:
+        """Scaled latents (B, C, h, w), as sampling makes them -> the same picture as an instruction model's source:
+        unscaled. So one result is the next one's source without a trip through the VAE."""
+        shift, scale = self._latent_affine(latents)
+        return latents / scale + shift
+
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) -> images (B, 3, h·f, w·f), nominally in [-1, 1], not clamped,
         float32."""
@@ -232,17 +270,18 @@ class Backbone:
         )
 
     def text_embeddings(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> the second text tower's projected embeddings (T, P)."""
-        ids = self.tokenizer_2(
+        """Texts -> the second text tower's projected embeddings (T, P). Raises BackboneError where there is none."""
+        tokenizer, tower = self.tokenizer_2, self.text_encoder_2
+        if tokenizer is None or tower is None:
+            raise BackboneError(f"model {self.name!r} has one text tower only: use a model that has two")
+        ids = tokenizer(
             list(texts),
             padding="max_length",
             truncation=True,
-            max_length=self.tokenizer_2.model_max_length,
+            max_length=tokenizer.model_max_length,
             return_tensors="pt",
         ).input_ids
-        embeddings: Tensor = self.text_encoder_2(
-            ids.to(next(self.text_encoder_2.parameters()).device)
-        ).text_embeds
+        embeddings: Tensor = tower(ids.to(next(tower.parameters()).device)).text_embeds
         return embeddings
 
     def image_text_similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:

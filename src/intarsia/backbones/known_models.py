@@ -14,7 +14,11 @@ from intarsia.backbones.errors import MissingWeightsError, UnknownModelError
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """One model: `location` is a folder inside the package (`package`) or a repository on the Hub (`hub`)."""
+    """One model: `location` is a folder inside the package (`package`) or a repository on the Hub (`hub`).
+
+    `inpaint` says how it fills a mask, "none" that it does not: it is an instruction model, for `add`. `files`: what
+    is downloaded of a repository.
+    """
 
     name: str
     kind: Literal["package", "hub"]
@@ -22,8 +26,9 @@ class CatalogEntry:
     licence: str
     licence_class: Literal["permissive", "responsible-use", "non-commercial"]
     native_size: int
-    inpaint: Literal["nine-channel"]
+    inpaint: Literal["nine-channel", "none"]
     description: str
+    files: tuple[str, ...] = ("*.json", "*.txt", "*.fp16.safetensors")
 
 
 _ENTRIES = (
@@ -46,6 +51,27 @@ _ENTRIES = (
         native_size=1024,
         inpaint="nine-channel",
         description="SDXL 1.0 fine-tuned for inpainting; about 7 GB in half precision; wants a GPU.",
+    ),
+    CatalogEntry(
+        name="miniature-add",
+        kind="package",
+        location="weights/miniature_add",
+        licence="Apache-2.0",
+        licence_class="permissive",
+        native_size=64,
+        inpaint="none",
+        description="The miniature's instruction model: adds an object that words name, without a mask.",
+    ),
+    CatalogEntry(
+        name="pipe-add",
+        kind="hub",
+        location="paint-by-inpaint/add-finetuned-mb",
+        licence="undeclared; derived from Stable Diffusion 1.5, which is under CreativeML OpenRAIL-M",
+        licence_class="responsible-use",
+        native_size=512,
+        inpaint="none",
+        description="Paint by Inpaint's add model, fine-tuned on MagicBrush; about 2 GB in half precision.",
+        files=("*.json", "*.txt", *(f"{part}/*.safetensors" for part in ("unet", "vae", "text_encoder"))),
     ),
 )
 
@@ -86,7 +112,7 @@ def _package_folder(entry: CatalogEntry) -> Path:
 def _hub_folder(entry: CatalogEntry, download: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.txt", "*.fp16.safetensors"]
+    patterns = list(entry.files)
     try:
         return Path(snapshot_download(entry.location, allow_patterns=patterns, local_files_only=not download))
     except Exception as error:

@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING, Any
 from intarsia.backbones.backbone import DEFAULT_BACKGROUND_PROMPT, Backbone
 from intarsia.backbones.errors import BackboneError
 from intarsia.backbones.known_models import catalog, find_model
-from intarsia.backbones.weights import OPTIONAL_PARTS, WEIGHT_STEMS, part_variant, weight_files
+from intarsia.backbones.weights import (
+    INDEX,
+    OPTIONAL_PARTS,
+    layout_of,
+    part_variant,
+    parts_of,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     import torch
 
 _LATENT_UNET_CHANNELS = "2 x latent channels + 1 mask"
+_ADDS = (
+    "{folder} holds an instruction model: it adds objects without a mask (use it as the model of `add`) and cannot "
+    "paint into one; use an inpainting model"
+)
 
 
 def load_backbone(
@@ -37,34 +48,46 @@ def load_backbone(
         UnknownModelError, MissingWeightsError: see `find_model`.
         BackboneError: parts, weights or settings are missing, corrupt, or not those of a nine-channel SDXL.
     """
+    name, folder = find_model(name_or_folder, download=download)
+    if layout_of(folder) == "difference":
+        raise BackboneError(_ADDS.format(folder=folder))
+    backbone = load_folder(name, folder, device, dtype)
+    _require_inpainting(folder, backbone.vae, backbone.unet)
+    return backbone
+
+
+def load_folder(name: str, folder: Path, device: str | torch.device, dtype: torch.dtype | None) -> Backbone:
+    """A model folder with all its parts, of one or two text towers, whatever its U-Net reads.
+
+    Raises:
+        BackboneError: parts, weights or settings are missing or corrupt.
+    """
     import torch
 
-    name, folder = find_model(name_or_folder, download=download)
-    index = _read_json(folder / "model_index.json")
+    index = read_json(folder / INDEX)
     _require_parts(folder)
     dtype = torch.float32 if dtype is None else dtype
     with _quietly():
-        parts: dict[str, Any] = {
-            part: _load_part(folder, part, dtype) for part in WEIGHT_STEMS if (folder / part).is_dir()
-        }
+        parts: dict[str, Any] = {part: _load_part(folder, part, dtype) for part in parts_of(folder)}
     if dtype is torch.float16 and parts["vae"].config.get("force_upcast", False):
         parts["vae"] = _load_part(folder, "vae", torch.float32)
     for module in parts.values():
         module.eval().requires_grad_(False).to(device)
-    _require_inpainting(folder, parts["vae"], parts["unet"])
     mean, std = _image_statistics(folder)
+    second = parts.get("text_encoder_2")
     return Backbone(
         name=name,
         path=folder,
         vae=parts["vae"],
         unet=parts["unet"],
         tokenizer=_load_tokenizer(folder, "tokenizer", parts["text_encoder"]),
-        tokenizer_2=_load_tokenizer(folder, "tokenizer_2", parts["text_encoder_2"]),
+        tokenizer_2=None if second is None else _load_tokenizer(folder, "tokenizer_2", second),
         text_encoder=parts["text_encoder"],
-        text_encoder_2=parts["text_encoder_2"],
+        text_encoder_2=second,
         image_encoder=parts.get("image_encoder"),
-        scheduler_config=_read_json(folder / "scheduler" / "scheduler_config.json"),
-        force_zeros_for_empty_prompt=bool(index.get("force_zeros_for_empty_prompt", True)),
+        scheduler_config=read_json(folder / "scheduler" / "scheduler_config.json"),
+        # What Stable Diffusion 1.5 is guided away from is the empty prompt, encoded.
+        force_zeros_for_empty_prompt=bool(index.get("force_zeros_for_empty_prompt", second is not None)),
         image_mean=mean,
         image_std=std,
         licence=catalog[name].licence if name in catalog else None,
@@ -88,7 +111,7 @@ def _quietly() -> Iterator[None]:
             module.enable_progress_bar()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -103,11 +126,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _require_parts(folder: Path) -> None:
-    wanted = [part for part in WEIGHT_STEMS if part not in OPTIONAL_PARTS] + [
-        "tokenizer",
-        "tokenizer_2",
-        "scheduler",
-    ]
+    tokenizers = ["tokenizer"] if layout_of(folder) == "one-tower" else ["tokenizer", "tokenizer_2"]
+    wanted = [part for part in parts_of(folder) if part not in OPTIONAL_PARTS] + [*tokenizers, "scheduler"]
     missing = [part for part in wanted if not (folder / part).is_dir()]
     if missing:
         raise BackboneError(f"model folder {folder} lacks {', '.join(missing)}: complete the folder")
@@ -172,6 +192,8 @@ def _load_tokenizer(folder: Path, part: str, tower: Any) -> Any:
 def _require_inpainting(folder: Path, vae: Any, unet: Any) -> None:
     wanted = 2 * int(vae.config.latent_channels) + 1
     got = int(unet.config.in_channels)
+    if got == wanted - 1:
+        raise BackboneError(_ADDS.format(folder=folder))
     if got != wanted:
         raise BackboneError(
             f"the U-Net of {folder} takes {got} channels, not the {wanted} of an inpainting model "
@@ -186,7 +208,7 @@ def _require_inpainting(folder: Path, vae: Any, unet: Any) -> None:
 def _background_prompt(folder: Path) -> str:
     """What the folder's `model_card.json` says that the model calls emptiness, where there is one."""
     path = folder / "model_card.json"
-    card = _read_json(path) if path.is_file() else {}
+    card = read_json(path) if path.is_file() else {}
     return str(card.get("background_prompt", DEFAULT_BACKGROUND_PROMPT))
 
 
@@ -196,7 +218,7 @@ def _image_statistics(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...
     for part in ("image_encoder", "feature_extractor"):
         path = folder / part / "preprocessor_config.json"
         if path.is_file():
-            config = _read_json(path)
+            config = read_json(path)
             half = [0.5] * 3
             return tuple(config.get("image_mean", half)), tuple(config.get("image_std", half))
     return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)

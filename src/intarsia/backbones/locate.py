@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from intarsia.backbones.errors import BackboneError
+from intarsia.backbones.input_channels import set_input_channels
 
 
 def widen_for_inpainting(unet: Any) -> Any:
@@ -21,9 +22,6 @@ def widen_for_inpainting(unet: Any) -> Any:
     Raises:
         BackboneError: another number of input channels, or a `conv_in` that an adapter has wrapped.
     """
-    import torch
-    from torch import nn
-
     latent, found = int(unet.config.out_channels), int(unet.config.in_channels)
     wanted = 2 * latent + 1
     if found == wanted:
@@ -33,12 +31,4 @@ def widen_for_inpainting(unet: Any) -> Any:
             f"the U-Net takes {found} channels: to make an inpainting model of it, it must take {latent} (latents "
             f"alone) or {wanted} (latents, mask, masked image)"
         )
-    conv = unet.conv_in
-    if type(conv) is not nn.Conv2d:
-        raise BackboneError(f"the U-Net's conv_in is a {type(conv).__name__}, not a Conv2d: eject its adapter first")
-    old = conv.weight.detach()
-    weight = torch.cat([old, old.new_zeros(len(old), wanted - latent, *old.shape[2:])], dim=1)
-    conv.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
-    conv.in_channels = wanted
-    unet.register_to_config(in_channels=wanted)
-    return unet
+    return set_input_channels(unet, wanted)

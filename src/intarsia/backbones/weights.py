@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from intarsia.backbones.errors import BackboneError
 
@@ -18,6 +19,34 @@ WEIGHT_STEMS = {
     "image_encoder": "model",
 }
 OPTIONAL_PARTS = frozenset({"image_encoder"})
+INDEX = "model_index.json"
+DIFFERENCE_CLASS = "IntarsiaInstructModel"
+
+Layout = Literal["two-tower", "one-tower", "difference"]
+_PARTS: dict[Layout, tuple[str, ...]] = {
+    "two-tower": tuple(WEIGHT_STEMS),
+    "one-tower": ("vae", "unet", "text_encoder"),
+    "difference": ("unet",),
+}
+
+
+def layout_of(folder: Path) -> Layout:
+    """How a model folder is laid out, by the class its `model_index.json` names: as SDXL is, as Stable Diffusion 1.5
+    is, or as an instruction model that holds only what differs from a base model."""
+    try:
+        name = str(json.loads((folder / INDEX).read_text(encoding="utf-8"))["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "two-tower"
+    if name == DIFFERENCE_CLASS:
+        return "difference"
+    one_tower = name.startswith("StableDiffusion") and not name.startswith("StableDiffusionXL")
+    return "one-tower" if one_tower else "two-tower"
+
+
+def parts_of(folder: Path) -> list[str]:
+    """The parts with weights that belong to a folder's layout, without optional ones that are not there."""
+    parts = _PARTS[layout_of(folder)]
+    return [part for part in parts if part not in OPTIONAL_PARTS or (folder / part).is_dir()]
 
 
 def part_variant(folder: Path, part: str) -> str | None:
@@ -35,13 +64,17 @@ def part_variant(folder: Path, part: str) -> str | None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that `load_backbone` reads weights from, in a fixed order."""
-    found: list[Path] = []
-    for part, stem in WEIGHT_STEMS.items():
-        if part in OPTIONAL_PARTS and not (folder / part).is_dir():
-            continue
-        found += _files_of(folder / part, stem, part_variant(folder, part))
+    """The files that a model's weights are read from, in a fixed order; of a difference also the file that names its
+    base model and that one's hash."""
+    found = [folder / INDEX] if layout_of(folder) == "difference" else []
+    for part in parts_of(folder):
+        found += part_files(folder, part)
     return found
+
+
+def part_files(folder: Path, part: str) -> list[Path]:
+    """The weight files of one part. Raises BackboneError where there are none."""
+    return _files_of(folder / part, WEIGHT_STEMS[part], part_variant(folder, part))
 
 
 def _files_of(folder: Path, stem: str, variant: str | None) -> list[Path]:
@@ -81,7 +114,8 @@ def hash_files(root: Path, paths: Sequence[Path]) -> str:
 
 
 def model_hash(folder: Path) -> str:
-    """sha256 of a model folder's weights: `Backbone.hash` of what is loaded from it.
+    """sha256 of a model folder's weights: `Backbone.hash` of what is loaded from it. Through the base's hash in its
+    index, a difference's hash says what its base is, too.
 
     Raises:
         BackboneError: weights are missing.

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from intarsia import __version__
+from intarsia.cli.add import add
 from intarsia.cli.data import data
 from intarsia.cli.demo import demo
 from intarsia.cli.edit import insert, remove
@@ -47,13 +48,14 @@ def intarsia(
       intarsia insert room.png --box 80,90,64,64 --subject duck.safetensors \\
           --prompt "a red duck wearing a hat" -o out.png
       intarsia insert room.png --box 80,90,64,64 --reference mug.jpg -o out.png
+      intarsia add room.png "add a red mug at the left" -o out.png
       intarsia remove room.png --mask mask.png -o empty.png
       intarsia outpaint room.png --left 64 --right 64 -o wider.png
       intarsia replay out.png                          make it again, and compare
     """
 
 
-for _command in (learn, insert, remove, outpaint, replay, demo, models):
+for _command in (learn, insert, add, remove, outpaint, replay, demo, models):
     app.command()(_command)
 app.add_typer(data, name="data")
 

@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 
 from intarsia.cli.common import Device, Json, Overwrite, command, progress_bar, reporting
+from intarsia.cli.data_pairs import register
 from intarsia.errors import KnobError
 
 data = typer.Typer(
     name="data",
     no_args_is_help=True,
-    help="Make training data: quadruplets (scene, mask, subject, caption) of any photos.",
+    help="Make training data of any photos: quadruplets (scene, mask, subject, caption), pairs for learning to add.",
     rich_markup_mode=None,
 )
+register(data)
 
 _TRUTH = {"tagger": "truth", "detector": "truth", "segmenter": "truth", "captioner": "truth"}
 _MODELS = {
@@ -35,6 +37,7 @@ def tabletop(
     seed: Annotated[int, typer.Option(help="Which scenes.")] = 0,
     side: Annotated[int, typer.Option(help="Their side in pixels.")] = 192,
     level: Annotated[str, typer.Option(help="How much of the Tabletop world: small or full.")] = "small",
+    split: Annotated[str, typer.Option(help="test; or train, for what a model learns from.")] = "test",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -42,7 +45,7 @@ def tabletop(
     from intarsia.evaluation import quadruplets
 
     with reporting(json) as reporter:
-        made = quadruplets.write_tabletop(output, count, seed, side, level, overwrite)
+        made = quadruplets.write_tabletop(output, count, seed, side, level, overwrite, split)
         reporter.done(
             f"{output}: {count} scenes, {made} of them rendered now; try: intarsia data quadruplets {output} OUT "
             "--helpers truth",
@@ -135,20 +138,21 @@ def quadruplets(
 @data.command("recut")
 @command
 def recut(
-    run: Annotated[Path, typer.Argument(help="The output of `intarsia data quadruplets`.")],
+    run: Annotated[Path, typer.Argument(help="The output of `intarsia data quadruplets` or `pipe`.")],
     output: Annotated[Path, typer.Argument(help="The folder for the new selection.")],
-    thresholds: Annotated[str, typer.Option(help="A YAML file, photos or tabletop.")],
+    thresholds: Annotated[str, typer.Option(help="A YAML file, or the name of one that the engine ships.")],
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Decide by other thresholds which candidates are kept; no model is asked again."""
-    from intarsia.engines import quadruplets
+    from intarsia.engines import pairs, quadruplets
 
     with reporting(json) as reporter:
-        funnel = quadruplets.recut_quadruplets(run, output, thresholds, overwrite=overwrite)
-        reporter.done(
-            f"{output}: {funnel.kept} quadruplets by {thresholds}", {"output": str(output), **funnel.to_json()}
-        )
+        of_pairs = pairs.is_run(run)
+        decide = pairs.recut_pairs if of_pairs else quadruplets.recut_quadruplets
+        funnel = decide(run, output, thresholds, overwrite=overwrite)
+        things = "pairs" if of_pairs else "quadruplets"
+        reporter.done(f"{output}: {funnel.kept} {things} by {thresholds}", {"output": str(output), **funnel.to_json()})
 
 
 @data.command("funnel")

@@ -100,39 +100,59 @@ _NAMES = {
     "detail": "detail_strength",
     "reference_guidance": "reference_guidance_scale",
     "substitute": "remove_attributes",
+    "image_guidance": "image_guidance_scale",
+    "repaint_guidance": "repaint_guidance_scale",
 }
 """Options whose fields in a request have other names."""
 _LISTS = ("reference_blocks", "reference_interval", "reference_schedule")
-_FOR_THE_COMMAND = ("output", "model", "device", "dtype", "overwrite", "json")
+_FOR_THE_COMMAND = ("output", "mask_output", "model", "device", "dtype", "overwrite", "json")
 
 
 def run_command(verb: str, options: dict[str, Any]) -> None:
     """Make the request of a command's options (all of them, by their names), check it, do it, report.
 
-    Options that are None are left to the preset.
+    Options that are None are left to the preset. With `mask_output` the result's support is written there, white on
+    black.
     """
     from intarsia.editing import preflight
     from intarsia.request import EditRequest
-    from intarsia.result import check_output
+    from intarsia.result import check_output, save_mask
 
     output, model, overwrite = options["output"], options["model"], options["overwrite"]
     with reporting(options["json"]) as reporter:
         check_output(output, overwrite=overwrite)
+        mask_output = _check_mask_output(options.get("mask_output"), output, overwrite)
         request = preflight(EditRequest(verb=verb, model=model, **_fields(options)))
         studio = open_studio(model, options["device"], options["dtype"])
         with progress_bar(verb, options["json"]) as advance:
             result = studio.run(request, lambda done, total: advance(done, total, ""))
         result.save(output, overwrite=overwrite)
+        if mask_output is not None:
+            save_mask(result.support, mask_output, overwrite=overwrite)
         recipe = result.recipe
+        also = "" if mask_output is None else f" and {mask_output}"
         reporter.done(
-            f"wrote {output} ({recipe.prompt_used!r}, seed {request.seed}, {result.seconds:.1f} s)",
+            f"wrote {output}{also} ({recipe.prompt_used!r}, seed {request.seed}, {result.seconds:.1f} s)",
             {
                 "output": str(output),
+                **({} if mask_output is None else {"mask_output": str(mask_output)}),
                 "seconds": round(result.seconds, 3),
                 "changed_pixels": int(result.support.sum()),
                 "recipe": recipe.model_dump(mode="json"),
             },
         )
+
+
+def _check_mask_output(path: Path | None, output: Path, overwrite: bool) -> Path | None:
+    """`path`, if a mask can be written there: without loss, and not over the picture."""
+    from intarsia.errors import OutputError
+    from intarsia.result import MASK_SUFFIXES, check_output
+
+    if path is None:
+        return None
+    if path.resolve() == output.resolve():
+        raise OutputError(f"{path} is the output picture as well; give the mask another name")
+    return check_output(path, overwrite=overwrite, suffixes=MASK_SUFFIXES)
 
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:

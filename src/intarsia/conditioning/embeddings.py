@@ -17,7 +17,7 @@ SubstitutedStages = Literal["both", "local", "none"]
 @dataclass(frozen=True, eq=False)
 class Conditioning:
     """`tokens` (B, L, D): both towers' penultimate states side by side; `pooled` (B, P): the second
-    tower's."""
+    tower's, P = 0 where there is none."""
 
     tokens: Tensor
     pooled: Tensor

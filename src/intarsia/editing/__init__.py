@@ -3,13 +3,17 @@
 Importing this room is cheap; torch is imported when a model is loaded.
 """
 
+from intarsia.editing.add import run_add
+from intarsia.editing.change_mask import Change, find_change
 from intarsia.editing.edit import run_edit
 from intarsia.editing.environment import differences
 from intarsia.editing.errors import (
     EditingError,
     InputChangedError,
+    NothingAddedError,
     ReferenceModelError,
     ReferencePhotoError,
+    SceneLostError,
     SceneSizeError,
 )
 from intarsia.editing.inputs import Inputs, load_inputs, preflight
@@ -19,22 +23,27 @@ from intarsia.editing.studio import Studio
 from intarsia.editing.subjects import check_subject_file
 
 __all__ = [
+    "Change",
     "EditingError",
     "InputChangedError",
     "Inputs",
+    "NothingAddedError",
     "PaintOptions",
     "PaintProgress",
     "Painted",
     "Reference",
     "ReferenceModelError",
     "ReferencePhotoError",
+    "SceneLostError",
     "SceneSizeError",
     "Studio",
     "check_subject_file",
     "differences",
+    "find_change",
     "load_inputs",
     "load_references",
     "paint",
     "preflight",
+    "run_add",
     "run_edit",
 ]

@@ -53,7 +53,7 @@ def run_edit(
     if request.verb == "outpaint":
         finished, stages = paint_frame(backbone, request, inputs.scene, encoded, progress)
     else:
-        finished, stages = _paint_mask(backbone, request, inputs, encoded, subject, adapters, progress)
+        finished, stages = paint_mask(backbone, request, inputs, encoded, subject, adapters, progress)
     recipe = Recipe(
         request=request.replace(
             model_hash=backbone.hash, reference_hash=adapters.hash if inputs.references and adapters else None
@@ -67,15 +67,16 @@ def run_edit(
     return EditResult(finished.picture, finished.support, recipe, time.perf_counter() - began)
 
 
-def _paint_mask(
+def paint_mask(
     backbone: Backbone,
     request: EditRequest,
     inputs: Inputs,
     encoded: Words,
-    subject: Subject | None,
-    adapters: ReferenceAdapters | None,
-    progress: PaintProgress | None,
+    subject: Subject | None = None,
+    adapters: ReferenceAdapters | None = None,
+    progress: PaintProgress | None = None,
 ) -> tuple[Composite, tuple[StageRecord, ...]]:
+    """An insertion or a removal, and the windows that were painted in."""
     mask = repainted(request, inputs.mask).grow(request.growth)
     view = seen_by_model(inputs.scene)
     with (

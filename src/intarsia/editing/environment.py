@@ -42,9 +42,10 @@ def differences(before: Recipe, after: Recipe) -> list[str]:
     found: list[str] = []
     if before.weights != after.weights:
         found.append(f"weights: {before.weights[:12]} then, {after.weights[:12]} now")
-    then_hash, now_hash = before.request.reference_hash, after.request.reference_hash
-    if then_hash != now_hash:
-        found.append(f"reference weights: {str(then_hash)[:12]} then, {str(now_hash)[:12]} now")
+    for name, field in (("reference weights", "reference_hash"), ("instruction model", "add_model_hash")):
+        then, now = (str(getattr(recipe.request, field)) for recipe in (before, after))
+        if then != now:
+            found.append(f"{name}: {then[:12]} then, {now[:12]} now")
     for name in sorted({*before.environment, *after.environment}):
         then, now = before.environment.get(name, "unknown"), after.environment.get(name, "unknown")
         if then != now:

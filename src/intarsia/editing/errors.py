@@ -13,6 +13,14 @@ class SceneSizeError(PictureError):
     """A scene too small or too long to be painted in."""
 
 
+class NothingAddedError(EditingError):
+    """An instruction model gave its source back."""
+
+
+class SceneLostError(EditingError):
+    """An instruction model painted another picture instead of adding to the scene."""
+
+
 class InputChangedError(EditingError):
     """A file is not the one that a request was made with."""
 

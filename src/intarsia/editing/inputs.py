@@ -7,21 +7,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from intarsia.adapters import max_references_of
 from intarsia.backbones import find_model
 from intarsia.editing.errors import EditingError, InputChangedError
+from intarsia.editing.instruct_models import find_add_model
 from intarsia.editing.pictures import find, load_mask, load_scene, mask_sha256
 from intarsia.editing.reference_models import check_count, reference_model_of
 from intarsia.editing.references import Reference, check_hashes, load_references
 from intarsia.editing.subjects import check_subject_file
 from intarsia.imaging import Margins, Mask, Picture, frame_around
+from intarsia.perception import parse_instruction
 from intarsia.request import EditRequest
 from intarsia.sampling import SCHEDULERS, SchedulerError
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The scene, what is repainted of it (for outpainting: of its canvas), and the references."""
+    """The scene, what is repainted of it (for outpainting: of its canvas; for adding: the place, or all), and the
+    references."""
 
     scene: Picture
     mask: Mask
@@ -42,6 +47,8 @@ def load_inputs(request: EditRequest, folder: Path | None = None) -> tuple[EditR
     scene = load_scene(find(request.scene, folder))
     if request.verb == "outpaint":
         mask = frame_of(request, scene)
+    elif request.verb == "add":
+        mask = place_in(request, scene)
     elif request.box is not None:
         mask = Mask.from_box(request.box, scene.size).validate()
     elif request.mask is not None:
@@ -57,8 +64,8 @@ def load_inputs(request: EditRequest, folder: Path | None = None) -> tuple[EditR
 
 
 def preflight(request: EditRequest, folder: Path | None = None) -> EditRequest:
-    """All that can be checked before a model is loaded: scene, mask, references, subject file, the names of model
-    and scheduler, and that there are weights for references.
+    """All that can be checked before a model is loaded: scene, mask, references, subject file, instructions, the
+    names of models and scheduler, and that there are weights for references.
 
     The request comes back with its hashes. `folder`: see `load_inputs`.
 
@@ -66,7 +73,11 @@ def preflight(request: EditRequest, folder: Path | None = None) -> EditRequest:
         IntarsiaError: the first fault found.
     """
     request, inputs = load_inputs(request, folder)
-    repainted(request, inputs.mask)
+    if request.verb == "add":
+        for text in request.instruction:
+            parse_instruction(text)
+    else:
+        repainted(request, inputs.mask)
     if request.subject is not None:
         check_subject_file(find(request.subject, folder))
     if request.scheduler not in SCHEDULERS and not request.scheduler.endswith("Scheduler"):
@@ -75,6 +86,8 @@ def preflight(request: EditRequest, folder: Path | None = None) -> EditRequest:
             "or the class name of a diffusers scheduler"
         )
     name, model_folder = find_model(request.model)
+    if request.verb == "add":
+        find_model(find_add_model(request.add_model, folder))
     if inputs.references:
         path = reference_model_of(request.reference_model, name, model_folder, folder)
         check_count(len(inputs.references), max_references_of(path))
@@ -99,6 +112,13 @@ def frame_of(request: EditRequest, scene: Picture) -> Mask:
     return frame_around(margins.canvas(scene.size), margins.place(scene.size))
 
 
+def place_in(request: EditRequest, scene: Picture) -> Mask:
+    """Where an addition may stand: the request's place, or all of the scene."""
+    if request.place is None:
+        return Mask(np.ones(scene.size, bool))
+    return Mask.from_box(request.place, scene.size).validate(allow_full=True)
+
+
 def repainted(request: EditRequest, mask: Mask) -> Mask:
     """The mask as drawn, or (`mask_shape="box"`) the whole of its bounding box; `FullMaskError` if that is all."""
     return mask.rectangle().validate() if request.mask_shape == "box" else mask
@@ -107,7 +127,7 @@ def repainted(request: EditRequest, mask: Mask) -> Mask:
 def with_hashes(request: EditRequest, inputs: Inputs) -> EditRequest:
     """The request with the hashes of scene, mask and references; `InputChangedError` where it had others."""
     found = {"scene_sha256": inputs.scene.sha256}
-    if request.verb != "outpaint":
+    if request.verb in ("insert", "remove"):
         found["mask_sha256"] = mask_sha256(inputs.mask)
     for name, value in found.items():
         wanted = getattr(request, name)

@@ -19,6 +19,7 @@ MAXIMUM_ASPECT = 64
 
 FloatArray = NDArray[np.float32]
 SceneLike = str | Path | Picture | Image.Image | EditResult
+Box = str | tuple[int, int, int, int]
 MaskLike = str | Path | Mask | Image.Image | NDArray[np.bool_] | NDArray[np.uint8]
 
 
@@ -90,6 +91,16 @@ def seen_by_model(picture: Picture) -> FloatArray:
         return rgb
     alpha = picture.alpha()[..., None]
     return (rgb * alpha + (1 - alpha)).astype(np.float32)
+
+
+def box_text(given: Box | None) -> str | None:
+    """A box as a request holds it: "x,y,w,h"."""
+    return given if given is None or isinstance(given, str) else ",".join(str(value) for value in given)
+
+
+def path_text(given: object) -> str | None:
+    """The path of what was given, None where that is no path."""
+    return str(given) if isinstance(given, (str, Path)) else None
 
 
 def find(path: str, folder: Path | None) -> str:

@@ -56,6 +56,24 @@ class ReferenceModels:
         self._backbone = backbone
         self._loaded: dict[tuple[str, tuple[tuple[str, int, int], ...]], ReferenceAdapters] = {}
 
+    def of(self, request: EditRequest, folder: Path | None = None) -> ReferenceAdapters | None:
+        """The weights that show the request's references; None where it has none.
+
+        Raises:
+            ReferenceModelError: there are none, or others than the request was made with.
+        """
+        if not request.has_reference:
+            return None
+        backbone = self._backbone
+        path = reference_model_of(request.reference_model, backbone.name, backbone.path, folder)
+        adapters = self.load(path)
+        if request.reference_hash not in (None, adapters.hash):
+            raise ReferenceModelError(
+                f"the request was made with other reference weights ({str(request.reference_hash)[:12]}…) than those "
+                f"in {path} ({adapters.hash[:12]}…): give those as reference_model, or leave out reference_hash"
+            )
+        return adapters
+
     def load(self, path: Path) -> ReferenceAdapters:
         """The adapters in a folder or file; as `intarsia.adapters.load_reference`. A changed file is read anew."""
         from intarsia.adapters import load_reference

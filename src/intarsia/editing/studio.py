@@ -8,41 +8,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intarsia.backbones import catalog, load_backbone
+from intarsia.editing.add import run_add
 from intarsia.editing.devices import choose_device, choose_dtype
 from intarsia.editing.edit import run_edit
 from intarsia.editing.environment import differences
-from intarsia.editing.errors import EditingError, InputChangedError, ReferenceModelError
-from intarsia.editing.inputs import Inputs, frame_of, load_inputs, with_hashes
+from intarsia.editing.errors import EditingError
+from intarsia.editing.inputs import Inputs, frame_of, load_inputs, place_in, with_hashes
+from intarsia.editing.instruct_models import InstructModels
+from intarsia.editing.learn import learn_from_photos
 from intarsia.editing.paint import PaintProgress
 from intarsia.editing.painter import PAINTER_STEPS, Painter, prompt_painter
-from intarsia.editing.pictures import MaskLike, SceneLike, find, load_mask, load_scene, mask_sha256
-from intarsia.editing.reference_models import ReferenceModels, reference_model_of
+from intarsia.editing.pictures import (
+    Box,
+    MaskLike,
+    SceneLike,
+    box_text,
+    load_mask,
+    load_scene,
+    mask_sha256,
+    path_text,
+)
+from intarsia.editing.reference_models import ReferenceModels
 from intarsia.editing.references import ReferenceMasksLike, ReferencesLike, load_references, paths_of
 from intarsia.editing.subjects import Subjects
 from intarsia.errors import IntarsiaWarning
 from intarsia.imaging import Mask
 from intarsia.request import EditRequest
-from intarsia.result import EditResult, check_output, output_folder, read_recipe
+from intarsia.result import EditResult, read_recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from intarsia.adapters import ReferenceAdapters
     from intarsia.backbones import Backbone
     from intarsia.learning import AttributeNamer, LearnConfig, LearnProgress, Photos, Subject
-
-Box = str | tuple[int, int, int, int]
 
 
 class Studio:
     """Paints with one backbone. Pictures are taken as paths, Pillow images, `Picture`s or the results of other
     edits (a chain); masks also as arrays.
 
-    Keyword options of `insert`, `remove` and `outpaint` are the fields of `EditRequest`.
+    Keyword options of the verbs are the fields of `EditRequest`. `instruct`: the instruction model that `add` uses
+    where none is named; otherwise it is loaded when first needed.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, instruct: Backbone | None = None) -> None:
         self.backbone = backbone
+        self._instruct_models = InstructModels(backbone, instruct)
         self._subjects = Subjects()
         self._reference_models = ReferenceModels(backbone)
 
@@ -132,6 +143,27 @@ class Studio:
         sides = {"left": left, "right": right, "top": top, "bottom": bottom, "ratio": ratio, "anchor": anchor}
         return self._edit("outpaint", scene, None, None, prompt, progress, {**sides, **options})
 
+    def add(
+        self,
+        scene: SceneLike,
+        instruction: str | Sequence[str],
+        *,
+        place: Box | None = None,
+        progress: PaintProgress | None = None,
+        **options: Any,
+    ) -> EditResult:
+        """Add what an instruction says ("add a red mug at the left"), with no mask; several are done one after the
+        other. `place`: about where, instead of words for it. The result's `support` is where the scene changed, and
+        may be the mask of an insertion.
+
+        Raises:
+            InstructionError: it names nothing to add. NothingAddedError: nothing was added. IntarsiaError: unusable
+            inputs or options.
+        """
+        given = (instruction,) if isinstance(instruction, str) else tuple(instruction)
+        fields = {"instruction": given, "place": box_text(place), **self._instruct_models.default, **options}
+        return self._edit("add", scene, None, None, "", progress, fields)
+
     def run(self, request: EditRequest, progress: PaintProgress | None = None) -> EditResult:
         """Do what a request says; its files are loaded by their paths."""
         return self._run_in(request, None, progress)
@@ -150,7 +182,8 @@ class Studio:
             one.
         """
         recipe = read_recipe(path)
-        result = self._run_in(recipe.request.replace(model_hash=None, reference_hash=None), Path(path).parent, progress)
+        request = recipe.request.replace(model_hash=None, reference_hash=None, add_model_hash=None)
+        result = self._run_in(request, Path(path).parent, progress)
         changed = differences(recipe, result.recipe)
         if changed:
             warnings.warn(
@@ -183,33 +216,20 @@ class Studio:
         Raises:
             IntarsiaError: no photos, unusable options, an output that exists.
         """
-        from intarsia.learning import LearnConfig, Photos, learn_subject
-        from intarsia.perception import namer_from_option
-
-        if output is not None:
-            check_output(output, overwrite=overwrite, suffixes=(".safetensors",))
-        given = photos if isinstance(photos, Photos) else Photos.load(photos, masks)
-        if config is not None and options:
-            raise EditingError(f"give either a config or {', '.join(sorted(options))}: both say how to learn")
-        settings = LearnConfig.preset(preset, **options) if config is None else config
-        chosen: AttributeNamer | None = None
-        if namer != "vocabulary":
-            chosen = namer_from_option(namer, self.backbone) if isinstance(namer, str) else namer
-        folder = None if work_folder is None else Path(work_folder)
-        subject = learn_subject(
+        return learn_from_photos(
             self.backbone,
-            given,
+            photos,
             class_noun,
-            self.painter(),
-            settings,
-            namer=chosen,
-            work_folder=folder,
+            output,
+            masks=masks,
+            preset=preset,
+            config=config,
+            namer=namer,
+            work_folder=work_folder,
+            overwrite=overwrite,
             progress=progress,
+            options=options,
         )
-        if output is not None:
-            with output_folder(Path(output)):
-                subject.save(output, overwrite=overwrite)
-        return subject
 
     def painter(self, steps: int = PAINTER_STEPS) -> Painter:
         """A learning `Painter`: (scene (H, W, 3) in [0, 1], mask (H, W), prompt, seed) -> the scene,
@@ -229,10 +249,9 @@ class Studio:
         subject: Subject | str | Path | None = None,
         references: tuple[ReferencesLike | None, ReferenceMasksLike | None] = (None, None),
     ) -> EditResult:
-        if box is not None and not isinstance(box, str):
-            box = ",".join(str(value) for value in box)
+        box = box_text(box)
         picture = load_scene(scene)
-        if verb != "outpaint" and (mask is None) == (box is None):
+        if verb in ("insert", "remove") and (mask is None) == (box is None):
             raise EditingError("give either a mask or a box x,y,w,h: where to paint must be said once")
         place = None
         if mask is not None:
@@ -242,13 +261,13 @@ class Studio:
         shown, photos = load_references(*references, picture), paths_of(references[0])
         learned, subject_sha256 = self._subjects.load(subject)
         fields = {
-            "scene": _path(scene),
+            "scene": path_text(scene),
             "scene_sha256": picture.sha256,
-            "mask": _path(mask),
+            "mask": path_text(mask),
             "mask_sha256": None if place is None else mask_sha256(place),
             "box": box,
             "prompt": prompt,
-            "subject": _path(subject),
+            "subject": path_text(subject),
             "subject_sha256": subject_sha256,
             "reference": () if None in photos else photos,
             "reference_mask": paths_of(references[1]),
@@ -256,9 +275,10 @@ class Studio:
             "model": self.model,
         }
         request = EditRequest(**{**fields, **options, "verb": verb})
-        inputs = Inputs(picture, frame_of(request, picture) if place is None else place, shown)
-        request = with_hashes(request, inputs)
-        return run_edit(self.backbone, request, inputs, learned, self._adapters(request, None), progress)
+        if place is None:
+            place = place_in(request, picture) if verb == "add" else frame_of(request, picture)
+        inputs = Inputs(picture, place, shown)
+        return self._do(with_hashes(request, inputs), inputs, learned, None, progress)
 
     def _run_in(self, request: EditRequest, folder: Path | None, progress: PaintProgress | None) -> EditResult:
         if request.model_hash is not None and request.model_hash != self.backbone.hash:
@@ -267,32 +287,18 @@ class Studio:
                 f"{self.backbone.name!r} ({self.backbone.hash[:12]}…): load that one, or leave out model_hash"
             )
         request, inputs = load_inputs(request.replace(model=self.model), folder)
-        learned: Subject | None = None
-        if request.subject is not None:
-            learned, found = self._subjects.load(find(request.subject, folder))
-            if request.subject_sha256 not in (None, found):
-                raise InputChangedError(
-                    f"{request.subject} is not the subject of this request (sha256 {str(found)[:12]}…, not "
-                    f"{str(request.subject_sha256)[:12]}…): give the original file"
-                )
-            request = request.replace(subject_sha256=found)
-        elif request.subject_sha256 is not None:
-            raise EditingError("the subject was given from memory, so it is not known here; save it and give its path")
-        return run_edit(self.backbone, request, inputs, learned, self._adapters(request, folder), progress)
+        learned, request = self._subjects.of(request, folder)
+        return self._do(request, inputs, learned, folder, progress)
 
-    def _adapters(self, request: EditRequest, folder: Path | None) -> ReferenceAdapters | None:
-        """The weights that show the request's references; None where it has none."""
-        if not request.has_reference:
-            return None
-        path = reference_model_of(request.reference_model, self.backbone.name, self.backbone.path, folder)
-        adapters = self._reference_models.load(path)
-        if request.reference_hash not in (None, adapters.hash):
-            raise ReferenceModelError(
-                f"the request was made with other reference weights ({str(request.reference_hash)[:12]}…) than those "
-                f"in {path} ({adapters.hash[:12]}…): give those as reference_model, or leave out reference_hash"
-            )
-        return adapters
-
-
-def _path(given: object) -> str | None:
-    return str(given) if isinstance(given, (str, Path)) else None
+    def _do(
+        self,
+        request: EditRequest,
+        inputs: Inputs,
+        learned: Subject | None,
+        folder: Path | None,
+        progress: PaintProgress | None,
+    ) -> EditResult:
+        if request.verb == "add":
+            return run_add(self.backbone, self._instruct_models.of(request, folder), request, inputs, progress)
+        adapters = self._reference_models.of(request, folder)
+        return run_edit(self.backbone, request, inputs, learned, adapters, progress)

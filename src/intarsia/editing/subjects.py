@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from intarsia.editing.errors import EditingError
+from intarsia.editing.errors import EditingError, InputChangedError
+from intarsia.editing.pictures import find
 from intarsia.errors import MissingFileError
+from intarsia.request import EditRequest
 
 if TYPE_CHECKING:
     from intarsia.backbones import Backbone
@@ -23,6 +25,26 @@ class Subjects:
 
     def __init__(self) -> None:
         self._loaded: dict[str, Subject] = {}
+
+    def of(self, request: EditRequest, folder: Path | None) -> tuple[Subject | None, EditRequest]:
+        """The request's subject, and the request with its hash.
+
+        Raises:
+            InputChangedError: another subject than the request was made with. EditingError: one from memory.
+        """
+        if request.subject is None:
+            if request.subject_sha256 is not None:
+                raise EditingError(
+                    "the subject was given from memory, so it is not known here; save it and give its path"
+                )
+            return None, request
+        learned, found = self.load(find(request.subject, folder))
+        if request.subject_sha256 not in (None, found):
+            raise InputChangedError(
+                f"{request.subject} is not the subject of this request (sha256 {str(found)[:12]}…, not "
+                f"{str(request.subject_sha256)[:12]}…): give the original file"
+            )
+        return learned, request.replace(subject_sha256=found)
 
     def load(self, subject: Subject | str | Path | None) -> tuple[Subject | None, str | None]:
         """The subject and the sha256 of what its file holds (or would hold, when it comes from memory)."""

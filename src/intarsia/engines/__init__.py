@@ -18,32 +18,39 @@ from intarsia.engines.errors import (
 )
 
 if TYPE_CHECKING:
-    from intarsia.engines import quadruplets
+    from intarsia.engines import pairs, quadruplets
     from intarsia.engines.runner.funnel import Funnel, StepCount
-    from intarsia.engines.runner.kills import KillReport, measure_kills
+    from intarsia.engines.runner.kills import KillReport, different_files, measure_kills
     from intarsia.engines.runner.output import verify_output
+    from intarsia.engines.runner.plan import EnginePlan, PlannedStep, plan_run
     from intarsia.engines.runner.recut import recut
-    from intarsia.engines.runner.rows import JSON, Row, Step, StepFunction, children, safe_key
-    from intarsia.engines.runner.run import EngineReport, Progress, run_engine
+    from intarsia.engines.runner.rows import JSON, BatchFunction, Row, Step, StepFunction, children, safe_key
+    from intarsia.engines.runner.run import EngineReport, Progress, StepRate, run_engine
     from intarsia.engines.runner.samples import iterate_samples, read_dead_rows, read_rows
     from intarsia.engines.runner.thresholds import Thresholds, load_thresholds
 
 # Loaded when first asked for, so that importing the room is instant: name -> file below `engines`.
 _LAZY = {
     "JSON": "runner.rows",
+    "BatchFunction": "runner.rows",
+    "EnginePlan": "runner.plan",
     "EngineReport": "runner.run",
     "Funnel": "runner.funnel",
     "KillReport": "runner.kills",
+    "PlannedStep": "runner.plan",
     "Progress": "runner.run",
     "Row": "runner.rows",
     "Step": "runner.rows",
     "StepCount": "runner.funnel",
     "StepFunction": "runner.rows",
+    "StepRate": "runner.run",
     "Thresholds": "runner.thresholds",
     "children": "runner.rows",
+    "different_files": "runner.kills",
     "iterate_samples": "runner.samples",
     "load_thresholds": "runner.thresholds",
     "measure_kills": "runner.kills",
+    "plan_run": "runner.plan",
     "read_dead_rows": "runner.samples",
     "read_rows": "runner.samples",
     "recut": "runner.recut",
@@ -54,25 +61,32 @@ _LAZY = {
 
 __all__ = [
     "JSON",
+    "BatchFunction",
     "EngineBusyError",
     "EngineChangedError",
     "EngineError",
+    "EnginePlan",
     "EngineReport",
     "Funnel",
     "KillReport",
     "MissingExtraError",
+    "PlannedStep",
     "Progress",
     "Row",
     "RowError",
     "Step",
     "StepCount",
     "StepFunction",
+    "StepRate",
     "ThresholdError",
     "Thresholds",
     "children",
+    "different_files",
     "iterate_samples",
     "load_thresholds",
     "measure_kills",
+    "pairs",
+    "plan_run",
     "quadruplets",
     "read_dead_rows",
     "read_rows",
@@ -86,7 +100,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name == "quadruplets":
+    if name in ("pairs", "quadruplets"):
         return import_module(f"{__name__}.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

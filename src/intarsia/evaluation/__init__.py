@@ -8,14 +8,17 @@ from intarsia.evaluation.results import Results, ResultsError
 
 if TYPE_CHECKING:
     from intarsia.evaluation import quadruplets
+    from intarsia.evaluation.add import AddBench
     from intarsia.evaluation.case_values import CaseValues
     from intarsia.evaluation.image_judge import ImageJudge, ImageJudgeError
     from intarsia.evaluation.judges import Judges, JudgesError
     from intarsia.evaluation.miniature import MiniatureBench
+    from intarsia.evaluation.removals import write_removals
     from intarsia.evaluation.zero_shot import ZeroShotBench
 
 # What needs torch is loaded when first asked for, so that --help is instant.
 _LAZY = {
+    "AddBench": "add",
     "CaseValues": "case_values",
     "ImageJudge": "image_judge",
     "ImageJudgeError": "image_judge",
@@ -23,9 +26,11 @@ _LAZY = {
     "JudgesError": "judges",
     "MiniatureBench": "miniature",
     "ZeroShotBench": "zero_shot",
+    "write_removals": "removals",
 }
 
 __all__ = [
+    "AddBench",
     "CaseValues",
     "ImageJudge",
     "ImageJudgeError",
@@ -36,6 +41,7 @@ __all__ = [
     "ResultsError",
     "ZeroShotBench",
     "quadruplets",
+    "write_removals",
 ]
 
 

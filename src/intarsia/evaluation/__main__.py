@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from intarsia.errors import IntarsiaError
 
 if TYPE_CHECKING:
     from intarsia.editing import Studio
+    from intarsia.evaluation.add import AddBench
     from intarsia.evaluation.miniature import MiniatureBench
     from intarsia.evaluation.zero_shot import ZeroShotBench
 
@@ -17,12 +19,19 @@ if TYPE_CHECKING:
 PARTS = {
     "miniature": {"vae": 256, "judges": 500, "text": 500, "removal": 200, "learned": 30, "untouched": 200},
     "zero_shot": {"reference": 200, "both": 200, "beta": 40, "chain": 5, "quadruplets": 2_000, "kills": 30},
+    "add": {"add": 300, "removal_success": 1_000, "engine_same": 6, "kills": 30, "edit_detection": 300},
 }
 _SHOWING = {"reference", "both", "beta", "chain"}
 """Parts that need the weights that show references."""
 _ONLY_FOR = {
-    "miniature": ("learn_steps",),
-    "zero_shot": ("part", "resume", "reference_model", "sheet", "plot"),
+    "learn_steps": ("miniature",),
+    "part": ("zero_shot", "add"),
+    "resume": ("zero_shot", "add"),
+    "reference_model": ("zero_shot",),
+    "sheet": ("zero_shot",),
+    "plot": ("zero_shot",),
+    "add_model": ("add",),
+    "engine_folder": ("add",),
 }
 
 
@@ -45,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m intarsia.evaluation",
         description="Measure the miniature on held-out Tabletop scenes; each number is written as soon as it is known.",
     )
-    parts = [name for named in PARTS.values() for name in named]
+    parts = list(dict.fromkeys(name for named in PARTS.values() for name in named))
     told = "; ".join(f"{bench}: {', '.join(named)}" for bench, named in PARTS.items())
     parser.add_argument("--bench", choices=PARTS, default="miniature", help="which numbers (default: miniature)")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/BENCH.json")
@@ -60,16 +69,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--card", type=Path, default=None, help="also write this model card (Markdown)")
     learned = parser.add_argument_group("of miniature")
     learned.add_argument("--learn-steps", type=_positive, help="override the steps a subject is learned for")
-    shown = parser.add_argument_group("of zero_shot")
-    shown.add_argument("--reference-model", help="folder or file of the weights that show references")
-    shown.add_argument(
+    cases = parser.add_argument_group("of zero_shot and add")
+    cases.add_argument(
         "--part", type=_part, metavar="K/N", help="only every N-th case, kept beside the output; then --resume"
     )
-    shown.add_argument(
+    cases.add_argument(
         "--resume", action="store_true", help="go on with the cases that were kept beside the output, of all parts"
     )
+    shown = parser.add_argument_group("of zero_shot")
+    shown.add_argument("--reference-model", help="folder or file of the weights that show references")
     shown.add_argument("--sheet", type=Path, help="draw five cases side by side; measures only what --only says")
     shown.add_argument("--plot", type=Path, help="draw the beta sweep of the output; measures only what --only says")
+    added = parser.add_argument_group("of add")
+    added.add_argument("--add-model", help="catalog name or folder of the instruction model")
+    added.add_argument("--engine-folder", type=Path, help="keep the engine's runs here and go on with them")
     return parser
 
 
@@ -77,10 +90,9 @@ def main() -> None:
     """Parse the command line and measure; bad input is one line on stderr and exit code 2."""
     parser = _parser()
     arguments = parser.parse_args()
-    for bench, names in _ONLY_FOR.items():
-        given = [name for name in names if getattr(arguments, name)]
-        if bench != arguments.bench and given:
-            parser.error(f"--{given[0].replace('_', '-')} is for --bench {bench}")
+    for name, benches in _ONLY_FOR.items():
+        if getattr(arguments, name) and arguments.bench not in benches:
+            parser.error(f"--{name.replace('_', '-')} is for --bench {' or '.join(benches)}")
     mine = PARTS[arguments.bench]
     other = [name for name in arguments.only or () if name not in mine]
     if other:
@@ -109,7 +121,9 @@ def _measure(arguments: argparse.Namespace) -> None:
     described = studio.backbone.path
     if arguments.card is not None and (described is None or not (described / "model_card.json").is_file()):
         raise ResultsError(f"{arguments.model} has no model_card.json to write a card from: leave --card out")
-    bench = (_zero_shot if arguments.bench == "zero_shot" else _miniature)(arguments, studio)
+    makers: dict[str, Callable[[argparse.Namespace, Studio], MiniatureBench | ZeroShotBench | AddBench]]
+    makers = {"miniature": _miniature, "zero_shot": _zero_shot, "add": _add}
+    bench = makers[arguments.bench](arguments, studio)
     methods = {"judges": "judges_on_renders"}
     for name, usual in PARTS[arguments.bench].items():
         if name in arguments.only:
@@ -121,9 +135,9 @@ def _measure(arguments: argparse.Namespace) -> None:
     if isinstance(bench, ZeroShotBench):
         _draw(arguments, bench)
     if arguments.card is not None and described is not None:
-        both = [arguments.output.with_name(f"{name}.json") for name in PARTS]
-        both[list(PARTS).index(arguments.bench)] = arguments.output
-        write_markdown(described, both[0], arguments.card, both[1])
+        files = [arguments.output.with_name(f"{name}.json") for name in PARTS]
+        files[list(PARTS).index(arguments.bench)] = arguments.output
+        write_markdown(described, files[0], arguments.card, *files[1:])
         print(f"model card written to {arguments.card}", flush=True)
 
 
@@ -172,6 +186,40 @@ def _zero_shot(arguments: argparse.Namespace, studio: Studio) -> ZeroShotBench:
         part = arguments.part or (1, 1)
         values = CaseValues.beside(arguments.output, identity, part, resume=arguments.resume)
     return ZeroShotBench(studio, judges, results, seed=arguments.seed, say=_say, values=values, **options)
+
+
+def _add(arguments: argparse.Namespace, studio: Studio) -> AddBench:
+    from intarsia.evaluation.add import AddBench
+    from intarsia.evaluation.case_values import CaseValues
+    from intarsia.evaluation.identity import add_model_hash, add_settings_hash
+    from intarsia.evaluation.judges import Judges
+    from intarsia.evaluation.results import Results
+
+    judges = Judges.load(arguments.judges)
+    options = {} if arguments.add_model is None else {"add_model": arguments.add_model}
+    adding = add_model_hash(arguments.add_model or "miniature-add") if "add" in arguments.only else ""
+    results = Results.open(arguments.output, studio.backbone.hash, arguments.seed, judges.hash, adding)
+    identity = {
+        "weights": studio.backbone.hash,
+        "instruction model": adding,
+        "judges": judges.hash,
+        "seed": arguments.seed,
+        "settings": add_settings_hash(),
+    }
+    values = None
+    if arguments.only:
+        part = arguments.part or (1, 1)
+        values = CaseValues.beside(arguments.output, identity, part, resume=arguments.resume)
+    return AddBench(
+        studio,
+        judges,
+        results,
+        seed=arguments.seed,
+        say=_say,
+        values=values,
+        folder=arguments.engine_folder,
+        **options,
+    )
 
 
 def _draw(arguments: argparse.Namespace, bench: ZeroShotBench) -> None:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from intarsia.evaluation.results import ResultsError
 
 Metrics = Mapping[str, Mapping[str, Any]]
-Form = Literal["number", "share", "gain"]
+Form = Literal["number", "share", "percent", "gain"]
+"""A share has an interval of its own, a percentage has none; a gain's is in its row."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,19 @@ ZERO_SHOT_GOALS: dict[str, Goal] = {
     "kill_doubled": Goal("data engine killed at random moments: rows doubled", 0, 0, "number", fewest=True),
     "chain_bytes_changed": Goal("bytes changed outside the supports of ten edits", 0, 0, "number", fewest=True),
 }
+ADD_GOALS: dict[str, Goal] = {
+    "removal_success_gain": Goal("pairs engine: removals right, points gained by its filters", 8, 8, "number"),
+    "removal_success_after": Goal("pairs engine: kept removals right", 0.876, 0.98),
+    "add_class": Goal("added on an instruction: class right", 0.60, 0.90),
+    "add_colour": Goal("added on an instruction: colour right", 0.60, 0.90),
+    "add_placement": Goal("on the table, clear of other things, place words obeyed", 0.60, 0.90),
+    "add_bytes_changed": Goal("bytes changed outside the returned change mask", 0, 0, "number", fewest=True),
+    "engine_overhead": Goal("pairs engine: overhead beyond its steps' time", 0.15, 0.05, "percent", fewest=True),
+    "engine_same": Goal("local and Ray, 1 and 2 workers write the same files (1: yes)", 1, 1, "number"),
+    "kill_lost": Goal("pairs engine killed at random moments: rows lost", 0, 0, "number", fewest=True),
+    "kill_doubled": Goal("pairs engine killed at random moments: rows doubled", 0, 0, "number", fewest=True),
+    "edit_detection_auc": Goal("edits found by a probe, AUC (`best`; 0.5: none)", 1, 0.6, "gain", fewest=True),
+}
 _JUDGES = ("judge_class", "judge_colour", "judge_material", "judge_pattern", "judge_accessory")
 # What the numbers above should be read against.
 BESIDE: dict[str, tuple[str, Form]] = {
@@ -87,6 +101,21 @@ ZERO_SHOT_BESIDE: dict[str, tuple[str, Form]] = {
     "quadruplet_precision_before": ("data engine: candidates right before the thresholds", "share"),
     "quadruplet_recall": ("data engine: things in the scenes that have a right quadruplet", "share"),
 }
+ADD_BESIDE: dict[str, tuple[str, Form]] = {
+    "removal_success_before": ("removals right before the filters", "share"),
+    "removal_kept_of_masks": ("share of removed masks whose pairs are kept", "share"),
+    "removal_psnr_before": ("inside the mask, PSNR in dB, before the filters", "number"),
+    "removal_psnr_after": ("the same after them", "number"),
+    "add_judge_class": ("class right on true renders", "share"),
+    "add_judge_colour": ("colour right on true renders", "share"),
+    "add_truth_placement": ("placement right of true renders", "share"),
+    "add_table": ("stands on the table", "share"),
+    "add_clear": ("covers no other thing", "share"),
+    "add_place": ("place words obeyed, of the instructions that have some", "share"),
+    "add_nothing": ("nothing was added", "share"),
+    "add_support": ("mean share of the picture in the change mask", "percent"),
+    "edit_detection_auc_paper": ("edits found by the probe, AUC, preset `paper`", "gain"),
+}
 _SWEPT: dict[str, tuple[str, str, Form]] = {
     "attribute": ("attribute right", "down", "share"),
     "instance": ("similarity to the subject in the photo", "up", "gain"),
@@ -95,7 +124,8 @@ _SWEPT: dict[str, tuple[str, str, Form]] = {
 
 
 def _number(value: float, form: Form) -> str:
-    return {"share": f"{100 * value:.1f} %", "number": f"{value:.1f}", "gain": f"{value:.3f}"}[form]
+    percent = f"{100 * value:.1f} %"
+    return {"share": percent, "percent": percent, "number": f"{value:.1f}", "gain": f"{value:.3f}"}[form]
 
 
 def interval(share: float, n: int) -> tuple[float, float]:
@@ -133,7 +163,7 @@ def table(metrics: Metrics, goals: Mapping[str, Goal] = GOALS) -> str:
     rows = ["| what (key) | at least | aim | measured | n | reached |", "|---|---|---|---|---|---|"]
     for key, goal in goals.items():
         row = metrics.get(key)
-        least = f"> {goal.least:g}" if goal.form == "gain" else _number(goal.least, goal.form)
+        least = f"> {goal.least:g}" if goal.form == "gain" and not goal.fewest else _number(goal.least, goal.form)
         measured, n, reached = "not measured", "-", "-"
         if row is not None:
             measured, n, reached = _measured(row, goal.form), str(row["n"]), goal.reached(row)
@@ -185,7 +215,9 @@ def _told(metrics: Metrics, name: str) -> str:
     return ", ".join(sorted({str(row[name])[:16] for row in metrics.values() if name in row})) or "-"
 
 
-def write_markdown(weights: Path, results: Path, output: Path, zero_shot: Path | None = None) -> None:
+def write_markdown(
+    weights: Path, results: Path, output: Path, zero_shot: Path | None = None, add: Path | None = None
+) -> None:
     """``MODEL_CARD.md`` from ``model_card.json`` and the results' JSON files.
 
     Raises:
@@ -194,6 +226,7 @@ def write_markdown(weights: Path, results: Path, output: Path, zero_shot: Path |
     card = json.loads((weights / "model_card.json").read_text(encoding="utf-8"))
     metrics = read_metrics(results)
     shown = {} if zero_shot is None else read_metrics(zero_shot)
+    added = {} if add is None else read_metrics(add)
     stages = "\n".join(
         f"| {name} | {row['images']:.0f} | {row['loss']:.4f} | {row['seconds'] / 60:.1f} |"
         for name, row in card["stages"].items()
@@ -234,6 +267,18 @@ To read them against:
 With the photo's strength β growing from 0 to 1 beside words (picture: `docs/images/beta_sweep.png`):
 
 {sweep_lines(shown)}
+
+## Adding on an instruction
+
+An instruction and no mask; and the engine that makes the pairs this is learned from (`benchmarks/results/add.json`).
+Weights: `{_told(added, "weights")}`; instruction model: `{_told(added, "adapters")}`; measurement seed:
+{_told(added, "seed")}.
+
+{table(added, ADD_GOALS)}
+
+To read them against:
+
+{beside(added, ADD_BESIDE)}
 
 ## Training
 

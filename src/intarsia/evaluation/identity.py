@@ -1,8 +1,10 @@
-"""What measured values of references belong to: the weights that show them, and the settings of an edit."""
+"""What measured values belong to: the weights beside the model's own, and the settings of an edit."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -26,10 +28,42 @@ def adapters_hash(studio: Studio, **options: Any) -> str:
     return str(result.recipe.request.reference_hash)
 
 
+_OF_ADDING = {
+    "instruction",
+    "place",
+    "image_guidance_scale",
+    "repaint_guidance_scale",
+    "change_threshold",
+    "finish",
+    "chain",
+    "add_model",
+    "add_model_hash",
+}
+"""Fields that have no part in an edit with a photo."""
+
+
 def settings_hash() -> str:
     """Of the settings that edits with a photo get by default: values of single cases are of no use for others."""
     told = [
         EditRequest(verb="insert", scene="scene", box="0,0,8,8", reference=("photo",), prompt=prompt).to_json()
         for prompt in ("", "words")
     ]
-    return hashlib.sha256("".join(told).encode()).hexdigest()
+    return hashlib.sha256("".join(_without(text, _OF_ADDING) for text in told).encode()).hexdigest()
+
+
+def add_settings_hash() -> str:
+    """Of the settings that adding gets by default."""
+    told = EditRequest(verb="add", scene="scene", instruction=("add a mug",)).to_json()
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def add_model_hash(name: str) -> str:
+    """The hash of an instruction model. Raises BackboneError: it cannot be loaded."""
+    from intarsia.backbones import load_instruct_model
+
+    return str(load_instruct_model(name).hash)
+
+
+def _without(request: str, fields: Collection[str]) -> str:
+    kept = {name: value for name, value in json.loads(request).items() if name not in fields}
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))

@@ -20,12 +20,19 @@ _LEAST_PIXELS = 16
 
 
 def write_tabletop(
-    folder: str | Path, count: int, seed: int = 0, side: int = 192, level_name: str = "small", overwrite: bool = False
+    folder: str | Path,
+    count: int,
+    seed: int = 0,
+    side: int = 192,
+    level_name: str = "small",
+    overwrite: bool = False,
+    split: str = "test",
 ) -> int:
     """Render ``count`` scenes into ``folder``: 00000.png … and the truth of each beside it (`Truth`). Returns how many
     were rendered now: those that are there already with their truth stay.
 
-    Things and places are of the test split. ``seed`` picks the scenes; equal arguments give equal files.
+    ``split``: which things and places, "test" or "train"; a model that learns from them must not see those that it is
+    measured on. ``seed`` picks the scenes; equal arguments give equal files.
     Raises KnobError, OutputError.
     """
     from intarsia.evaluation.cases import pixels_of
@@ -33,8 +40,11 @@ def write_tabletop(
 
     if count < 1 or side < 32 or seed < 0:
         raise KnobError(f"{count} scenes of {side} px, seed {seed}: use at least 1, 32 px and seed 0")
+    if split not in ("test", "train"):
+        raise KnobError(f"the split is {split!r}; use test or train")
     world, target = level(level_name), Path(folder)
-    recipe = f"tabletop scenes, level {level_name}, seed {seed}, {side} px\n"
+    which_split = "" if split == "test" else f", {split} split"
+    recipe = f"tabletop scenes, level {level_name}, seed {seed}, {side} px{which_split}\n"
     note = target / "scenes.txt"
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -47,7 +57,7 @@ def write_tabletop(
     wanted = [n for n, path in enumerate(paths) if overwrite or not (path.is_file() and truth_path(path).is_file())]
     for start in range(0, len(wanted), _CHUNK):
         numbers = wanted[start : start + _CHUNK]
-        scenes = [sample_scene(100_000 * seed + n, world, split="test") for n in numbers]
+        scenes = [sample_scene(100_000 * seed + n, world, split=split) for n in numbers]
         pictures, seen = pixels_of(scenes, side)
         for n, scene, pixels, which in zip(numbers, scenes, pictures, seen, strict=True):
             Picture.from_array(pixels).save(paths[n], overwrite=True)

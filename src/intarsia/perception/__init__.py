@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from intarsia.perception.chat_client import ChatClient
 from intarsia.perception.chat_namer import ChatNamer
-from intarsia.perception.cutout import estimate_mask
+from intarsia.perception.cutout import connected_regions, estimate_mask
 from intarsia.perception.errors import HelperAwayError, HelperError, NamerError, PerceptionError, VocabularyError
 from intarsia.perception.helper_options import Helpers
 from intarsia.perception.helpers import (
@@ -20,6 +20,7 @@ from intarsia.perception.helpers import (
     Detection,
     Detector,
     Photo,
+    PictureEmbedder,
     QualityScorer,
     Segmentation,
     Segmenter,
@@ -27,6 +28,23 @@ from intarsia.perception.helpers import (
     Tagger,
     crop,
     cut_out,
+)
+from intarsia.perception.instruction_writers import (
+    ChatDescriber,
+    ChatInstructionWriter,
+    Describer,
+    InstructionWriter,
+    TemplateWriter,
+    TruthDescriber,
+    WriterOption,
+)
+from intarsia.perception.instructions import (
+    PLACES,
+    Instruction,
+    InstructionError,
+    parse_instruction,
+    place_box,
+    place_of,
 )
 from intarsia.perception.masks import (
     box_iou,
@@ -74,14 +92,18 @@ _LAZY = {
 __all__ = [
     "ABSENT",
     "KINDS",
+    "PLACES",
     "AttributeNamer",
     "Box",
     "Captioner",
     "ChatCaptioner",
     "ChatClient",
+    "ChatDescriber",
+    "ChatInstructionWriter",
     "ChatNamer",
     "ChatTagger",
     "ClipScorer",
+    "Describer",
     "Description",
     "Detection",
     "Detector",
@@ -89,20 +111,26 @@ __all__ = [
     "HelperAwayError",
     "HelperError",
     "Helpers",
+    "Instruction",
+    "InstructionError",
+    "InstructionWriter",
     "Mention",
     "NamerError",
     "Noise",
     "PerceptionError",
     "Photo",
+    "PictureEmbedder",
     "QualityScorer",
     "Sam2Segmenter",
     "Segmentation",
     "Segmenter",
     "Tag",
     "Tagger",
+    "TemplateWriter",
     "TowerScorer",
     "Truth",
     "TruthCaptioner",
+    "TruthDescriber",
     "TruthDetector",
     "TruthObject",
     "TruthSegmenter",
@@ -111,6 +139,7 @@ __all__ = [
     "Vocabulary",
     "VocabularyError",
     "VocabularyNamer",
+    "WriterOption",
     "YamlNamer",
     "ZeroShotTagger",
     "box_iou",
@@ -118,6 +147,7 @@ __all__ = [
     "box_overlap",
     "checked_attributes",
     "clip_box",
+    "connected_regions",
     "crop",
     "cut_out",
     "describe",
@@ -127,6 +157,9 @@ __all__ = [
     "largest_share",
     "mask_iou",
     "namer_from_option",
+    "parse_instruction",
+    "place_box",
+    "place_of",
     "shrink",
     "subject_phrase",
     "to_rle",

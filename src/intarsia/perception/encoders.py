@@ -67,14 +67,17 @@ class TowerScorer:
 
     def similarity(self, crops: Sequence[Pixels], texts: Sequence[str]) -> FloatArray:
         """See `QualityScorer.similarity`."""
+        return _normalised(self.embed(crops)) @ self._texts(texts).T
+
+    def embed(self, crops: Sequence[Pixels]) -> FloatArray:
+        """See `PictureEmbedder.embed`."""
         import torch
 
         side = self.backbone.native_size
         views = [Window.resize(pixels.astype(np.float32) / 255, (side, side)) for pixels in crops]
         with torch.no_grad():
             images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2) * 2 - 1
-            embedded = _unit(self.backbone.image_embeddings(images))
-        return embedded @ self._texts(texts).T
+            return _values(self.backbone.image_embeddings(images))
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
         import torch
@@ -109,13 +112,17 @@ class ClipScorer:
 
     def similarity(self, crops: Sequence[Pixels], texts: Sequence[str]) -> FloatArray:
         """See `QualityScorer.similarity`."""
+        return _normalised(self.embed(crops)) @ self._texts(texts).T
+
+    def embed(self, crops: Sequence[Pixels]) -> FloatArray:
+        """See `PictureEmbedder.embed`."""
         import torch
 
         images = [Image.fromarray(np.ascontiguousarray(pixels)) for pixels in crops]
         inputs = self.image_processor(images=images, return_tensors="pt")
         with torch.no_grad():
             features = self.model.get_image_features(inputs["pixel_values"].to(self.model.device, self.model.dtype))
-        return _unit(_pooled(features)) @ self._texts(texts).T
+        return _values(_pooled(features))
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
         import torch
@@ -153,7 +160,14 @@ class ZeroShotTagger:
 
 
 def _unit(features: Tensor) -> FloatArray:
-    values = features.float().cpu().numpy()
+    return _normalised(_values(features))
+
+
+def _values(features: Tensor) -> FloatArray:
+    return np.asarray(features.float().cpu().numpy(), np.float32)
+
+
+def _normalised(values: FloatArray) -> FloatArray:
     return np.asarray(values / np.linalg.norm(values, axis=-1, keepdims=True), np.float32)
 
 

@@ -129,6 +129,14 @@ class QualityScorer(Protocol):
         ...
 
 
+class PictureEmbedder(QualityScorer, Protocol):
+    """A scorer that also gives the pictures' own embeddings."""
+
+    def embed(self, crops: Sequence[Pixels]) -> FloatArray:
+        """Embeddings (N, D) as the image tower gives them, not normalised."""
+        ...
+
+
 def crop(rgb: Pixels, box: Box, margin: float = 0.0) -> Pixels:
     """The pixels of a box grown by ``margin`` of its sides on each side, as far as the picture reaches."""
     x, y, w, h = box

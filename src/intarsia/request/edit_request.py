@@ -7,19 +7,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from intarsia.errors import IntarsiaError
+from intarsia.request.errors import RequestError, one_line
 from intarsia.request.presets import PRESETS, defaults
 
-Verb = Literal["insert", "remove", "outpaint"]
+Verb = Literal["insert", "remove", "outpaint", "add"]
 Preset = Literal["default", "paper"]
 Anchor = Literal["center", "left", "right", "top", "bottom", "top-left", "top-right", "bottom-left", "bottom-right"]
 BlockStrength = Annotated[float, Field(ge=0, le=2)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Border = Annotated[int, Field(ge=0, le=16384)]
-
-
-class RequestError(IntarsiaError):
-    """A request that contradicts itself, or a value outside its range."""
 
 
 class EditRequest(BaseModel):
@@ -36,7 +32,7 @@ class EditRequest(BaseModel):
 
     verb: Verb
     """`insert` paints what the prompt says, a subject or a reference shows; `remove` paints the background on;
-    `outpaint` paints a frame around the scene.
+    `outpaint` paints a frame around the scene; `add` finds the place for what an instruction names, and paints it.
     """
     scene: str | None = None
     scene_sha256: str | None = None
@@ -132,12 +128,29 @@ class EditRequest(BaseModel):
     """Outpainting: pixels of the scene's own border, at the sides that grow, that may change; the blend
     (`feather`) lies inside it.
     """
+    instruction: tuple[str, ...] = ()
+    """Adding: what to add, in words; several are done one after the other."""
+    place: str | None = None
+    """Adding: about where, `x,y,w,h`; without it the model chooses."""
+    image_guidance_scale: float = Field(ge=0, le=100)
+    """Adding: how closely the scene is kept, beside `guidance_scale`, how strictly the instruction is followed."""
+    change_threshold: float = Field(gt=0, le=1)
+    """Adding: by how much colours must differ (length of the difference of RGB in [0, 1]) to count as added."""
+    finish: Literal["repaint", "direct"]
+    """Adding: the inpainting model paints the thing where the instruction model put it, or its pixels are taken."""
+    repaint_guidance_scale: float = Field(ge=0, le=100)
+    """Adding: the guidance of that repainting."""
+    chain: Literal["restored", "plain"]
+    """Adding: what the next instruction sees: the last latents, outside the change restored or as they are."""
+    add_model: str = "miniature-add"
+    """Adding: the instruction model."""
+    add_model_hash: str | None = None
 
     def __init__(self, **data: Any) -> None:
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise RequestError(_one_line(error)) from error
+            raise RequestError(one_line(error, type(self).model_fields)) from error
 
     @model_validator(mode="before")
     @classmethod
@@ -180,18 +193,34 @@ class EditRequest(BaseModel):
     def _check_together(self) -> Self:
         if self.scene is None and self.scene_sha256 is None:
             raise ValueError("scene is missing; give the path of a picture")
+        self._check_instruction()
         self._check_place()
         self._check_references()
         if self.verb == "insert" and not self.prompt.strip() and not self.has_subject and not self.has_reference:
             raise ValueError("prompt is empty; say what to paint, or give a subject or a reference")
         if self.verb != "insert":
-            name = {"remove": "a removal", "outpaint": "an outpainting"}[self.verb]
+            name = {"remove": "a removal", "outpaint": "an outpainting", "add": "an addition"}[self.verb]
             if self.has_subject:
                 raise ValueError(f"subject {self.subject!r} has no part in {name}; leave it out, or insert")
             if self.has_reference:
                 photos = ", ".join(self.reference) or "from memory"
                 raise ValueError(f"reference {photos} has no part in {name}; leave it out, or insert")
         return self
+
+    def _check_instruction(self) -> None:
+        if self.verb != "add":
+            for name in ("instruction", "place"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name} {getattr(self, name)!r} is for adding only; leave it out, or use the verb add"
+                    )
+            return
+        if not self.instruction or not all(words.strip() for words in self.instruction):
+            raise ValueError('the instruction is empty; say what to add, for example "add a red mug at the left"')
+        if self.prompt.strip():
+            raise ValueError(f"prompt {self.prompt!r} has no part in an addition; say it in the instruction")
+        if self.mask is not None or self.box is not None or self.mask_sha256 is not None:
+            raise ValueError("a mask or box has no part in an addition; give a place x,y,w,h, or insert")
 
     def _check_place(self) -> None:
         sides = {name: getattr(self, name) for name in ("left", "right", "top", "bottom")}
@@ -201,6 +230,8 @@ class EditRequest(BaseModel):
         if self.verb != "outpaint":
             if grown:
                 raise ValueError(f"{grown[0]} is for outpainting only; leave it out, or use the verb outpaint")
+            if self.verb == "add":
+                return
             if self.mask is not None and self.box is not None:
                 raise ValueError("mask and box are both given; give one of them")
             if self.mask is None and self.box is None and self.mask_sha256 is None:
@@ -253,21 +284,3 @@ class EditRequest(BaseModel):
     def model_validate(cls, obj: Any, **options: Any) -> Self:
         """As the constructor, so that errors are the same."""
         return cls(**obj) if isinstance(obj, dict) else super().model_validate(obj, **options)
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first fault in words: which field, which value, what is allowed."""
-    fault = error.errors(include_url=False)[0]
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    name = str(fault["loc"][0]) if fault["loc"] else ""
-    reason = str(fault["msg"]).removeprefix("Value error, ")
-    if not name:
-        return reason + more
-    if fault["type"] == "extra_forbidden":
-        return f"{name} is no field of a request; use one of {', '.join(EditRequest.model_fields)}{more}"
-    if fault["type"] in ("missing", "too_long") and len(PRESETS["default"].get(name, ())) > 1:
-        usual = PRESETS["default"][name]
-        return f"{name} {fault['input']!r} is not {len(usual)} numbers; give as many, like {usual}{more}"
-    if fault["type"] == "missing":
-        return f"{name} is missing; give it{more}"
-    return f"{name} {fault['input']!r} cannot be used: {reason[:1].lower()}{reason[1:]}{more}"

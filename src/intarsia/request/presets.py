@@ -1,8 +1,8 @@
 """Presets are data: preset -> the values of the fields that a request does not name.
 
 `paper` is what was published and released: DreamMix (2024) for words and learned subjects, LAR-Gen (2024) for
-references and outpainting. `default` is what measured best here. What a verb or a reference changes is a table
-of its own, laid over the preset's.
+references and outpainting, Paint by Inpaint (2024) for additions. `default` is what measured best here. What a verb
+or a reference changes is a table of its own, laid over the preset's.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ _COMMON: dict[str, Any] = {
     "detail_mode": "noised",
     "detail_guided": False,
     "rim": 0,
+    "image_guidance_scale": 1.5,
+    "repaint_guidance_scale": 5.0,
+    "change_threshold": 0.12,
+    "finish": "repaint",
+    "chain": "restored",
 }
 
 PRESETS = _table(
@@ -113,6 +118,16 @@ OUTPAINT = _table(
 )
 """What outpainting changes. `paper` repaints LAR-Gen's rim of five pixels; `default` blends over its rim."""
 
+_ADD: dict[str, Any] = {"guidance_scale": 7.0, "feather": 4, "lam": 1.0, "remove_attributes": "none"}
+ADD = _table(
+    paper={**_ADD, "steps": 50, "scheduler": "euler_a", "finish": "direct", "chain": "plain"},
+    default=_ADD,
+)
+"""What adding changes. `paper`: the sampler and the two guidance scales that the authors recommend, the model's own
+pixels, several instructions one after the other in latent space. `default` repaints what the model proposes with the
+inpainting model, at the scene's own size, and keeps the latents of what an instruction has not changed.
+"""
+
 
 def defaults(preset: str, verb: str, *, reference: bool, words: bool) -> dict[str, Any]:
     """The values of an unnamed field, by preset and by what the request is."""
@@ -121,6 +136,8 @@ def defaults(preset: str, verb: str, *, reference: bool, words: bool) -> dict[st
         values |= REMOVAL[preset]
     if verb == "outpaint":
         values |= OUTPAINT[preset]
+    if verb == "add":
+        values |= ADD[preset]
     if reference:
         values |= REFERENCE[preset]
         values |= REFERENCE_AND_WORDS[preset] if words else {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from intarsia.sampling.errors import NonFinitePredictionError, SamplingError
 from intarsia.sampling.guidance import Block, Guidance, combine
+from intarsia.sampling.input_channels import InputChannels, input_channels, rows
 from intarsia.sampling.known_region import KnownRegion, blend_denoised, blend_noisy
 from intarsia.sampling.noise import draw_noise
 from intarsia.sampling.parametrisation import denoised_from, noise_level, prediction_from
@@ -33,7 +34,7 @@ class PromptEmbedding(Protocol):
 
     @property
     def pooled(self) -> Tensor:
-        """(1 or B, P)"""
+        """(1 or B, P); not looked at where the model has no size conditioning"""
         ...
 
 
@@ -60,8 +61,9 @@ def denoise(
     scheduler: Any,
     latents: Tensor,
     *,
-    mask: Tensor,
-    masked_image_latents: Tensor,
+    mask: Tensor | None = None,
+    masked_image_latents: Tensor | None = None,
+    image_latents: Tensor | None = None,
     positive: PromptEmbedding,
     negative: PromptEmbedding | None,
     generators: Sequence[Generator],
@@ -81,7 +83,10 @@ def denoise(
     Args:
         latents: (B, C, h, w) at the noise level of step `start`, in the scheduler's units (see
             `start_latents`).
-        mask: latent mask (1 or B, 1, h, w), 1 = repaint. masked_image_latents: (1 or B, C, h, w), scaled.
+        mask: latent mask (1 or B, 1, h, w), 1 = repaint. masked_image_latents: (1 or B, C, h, w), scaled. Both for
+            an inpainting model.
+        image_latents: (1 or B, C, h, w), an instruction model's source as `Backbone.encode_source` makes it: mode,
+            not scaled. It is then the reference of `guidance`; blocks that do not see it get zeros.
         negative: may be None where no step is guided.
         generators: one per sample; every random number of sample k is drawn from generator k.
         time_ids, negative_time_ids: SDXL size conditioning (1, 6); the picture's own size by default.
@@ -99,20 +104,20 @@ def denoise(
 
     end = steps if end is None else end
     guidance = Guidance() if guidance is None else guidance
-    if reference is None:
+    if reference is None and image_latents is None:
         guidance = replace(guidance, reference_scale=None)
-    _check(latents, mask, masked_image_latents, negative, generators, steps, start, end, guidance)
+    _check(latents, negative, generators, steps, start, end, guidance)
+    if image_latents is not None and (known is not None or reference is not None):
+        raise SamplingError("an instruction model has no mask to keep a known region by, nor a reference: leave it out")
     device = backbone.device
     scheduler = set_steps(copy.deepcopy(scheduler), steps, start, device)
     prediction_type = str(scheduler.config.get("prediction_type", "epsilon"))
     shape = latents.shape[1:]
     x = latents.to(device, torch.float32)
-    mask, context = (
-        mask.to(x),
-        torch.cat([mask.to(x).expand(len(x), -1, -1, -1), _rows(masked_image_latents, x)], dim=1),
-    )
+    channels = input_channels(backbone, x, mask, masked_image_latents, image_latents)
+    hole = x.new_ones(1) if mask is None else mask.to(x)
     call = _Model(
-        backbone, context, positive, negative, time_ids, negative_time_ids, dict(model_inputs or {})
+        backbone, channels, positive, negative, time_ids, negative_time_ids, dict(model_inputs or {})
     )
     fixed = (
         draw_noise(generators, shape, device) if known and known.before and known.noise == "fixed" else None
@@ -126,7 +131,7 @@ def denoise(
             level = noise_level(scheduler, timestep)
             if known is not None and known.before:
                 noise = draw_noise(generators, shape, device) if fixed is None else fixed
-                x = blend_noisy(x, known.latents, noise, mask, scheduler, timestep)
+                x = blend_noisy(x, known.latents, noise, hole, scheduler, timestep)
             blocks = guidance.blocks(step, steps)
             if reference is not None:
                 reference.prepare(
@@ -142,7 +147,7 @@ def denoise(
                 raise NonFinitePredictionError(step, float(timestep))
             denoised = denoised_from(prediction, x, level, prediction_type)
             if known is not None and known.after:
-                denoised = blend_denoised(denoised, known.latents, mask)
+                denoised = blend_denoised(denoised, known.latents, hole)
                 prediction = prediction_from(denoised, x, level, prediction_type)
             x = scheduler.step(prediction, timestep, x, **extra, return_dict=False)[0]
             if callback is not None:
@@ -169,27 +174,21 @@ class _Model:
     def __init__(
         self,
         backbone: Backbone,
-        context: Tensor,
+        channels: InputChannels,
         positive: PromptEmbedding,
         negative: PromptEmbedding | None,
         time_ids: Tensor | None,
         negative_time_ids: Tensor | None,
         model_inputs: dict[str, Any],
     ) -> None:
-        factor = backbone.latent_factor
-        size = (context.shape[-2] * factor, context.shape[-1] * factor)
+        factor, like = backbone.latent_factor, channels.values.to(backbone.dtype)
+        size = (like.shape[-2] * factor, like.shape[-1] * factor)
         time_ids = backbone.time_ids(size) if time_ids is None else time_ids
-        self.backbone, self.context, self.model_inputs = backbone, context, model_inputs
-        self.positive = self._prompt(positive, time_ids)
+        self.backbone, self.channels, self.model_inputs = backbone, channels, model_inputs
+        self.positive = _prompt(positive, time_ids, like)
         self.negative = None
         if negative is not None:
-            self.negative = self._prompt(
-                negative, time_ids if negative_time_ids is None else negative_time_ids
-            )
-
-    def _prompt(self, prompt: PromptEmbedding, time_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        like = self.context.to(self.backbone.dtype)
-        return _rows(prompt.tokens, like), _rows(prompt.pooled, like), _rows(time_ids, like)
+            self.negative = _prompt(negative, time_ids if negative_time_ids is None else negative_time_ids, like)
 
     def __call__(
         self, latents: Tensor, timestep: Tensor, blocks: Sequence[Block]
@@ -197,14 +196,14 @@ class _Model:
         """Each block's prediction (B, C, h, w), float32, all from one call."""
         import torch
 
-        sample = torch.cat([latents, self.context], dim=1).to(self.backbone.dtype)
+        sample = torch.cat([torch.cat([latents] * len(blocks)), self.channels.of(blocks)], dim=1)
         prompts = [self._of(block) for block in blocks]
         tokens, pooled, time_ids = (torch.cat(parts) for parts in zip(*prompts, strict=True))
-        added = {"text_embeds": pooled, "time_ids": time_ids}
+        added = {"text_embeds": pooled, "time_ids": time_ids} if self.backbone.has_size_conditioning else {}
         extra = dict(self.model_inputs)
         added |= extra.pop("added_cond_kwargs", {})
         predicted: Tensor = self.backbone.unet(
-            torch.cat([sample] * len(blocks)),
+            sample.to(self.backbone.dtype),
             timestep,
             encoder_hidden_states=tokens,
             added_cond_kwargs=added,
@@ -219,17 +218,12 @@ class _Model:
         return prompt
 
 
-def _rows(values: Tensor, like: Tensor) -> Tensor:
-    """`values` (1 or B, …) on the device and in the format of `like` (B, …), one row per sample."""
-    if len(values) not in (1, len(like)):
-        raise SamplingError(f"{len(values)} conditions for {len(like)} samples: give one, or one per sample")
-    return values.to(like.device, like.dtype).expand(len(like), *values.shape[1:])
+def _prompt(prompt: PromptEmbedding, time_ids: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return rows(prompt.tokens, like), rows(prompt.pooled, like), rows(time_ids, like)
 
 
 def _check(
     latents: Tensor,
-    mask: Tensor,
-    masked_image_latents: Tensor,
     negative: PromptEmbedding | None,
     generators: Sequence[Generator],
     steps: int,
@@ -242,15 +236,6 @@ def _check(
     if not 0 <= start < end <= steps:
         raise SamplingError(
             f"steps [{start}, {end}) are no part of {steps} steps: use 0 ≤ start < end ≤ steps"
-        )
-    if mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[-2:] != latents.shape[-2:]:
-        raise SamplingError(
-            f"latent mask {tuple(mask.shape)} does not fit latents {tuple(latents.shape)}: give (B, 1, h, w)"
-        )
-    if masked_image_latents.shape[1:] != latents.shape[1:]:
-        raise SamplingError(
-            f"masked-image latents {tuple(masked_image_latents.shape)} do not fit "
-            f"latents {tuple(latents.shape)}: encode the picture at the same size"
         )
     if negative is None and any(guidance.active(step, steps) for step in range(start, end)):
         raise SamplingError(

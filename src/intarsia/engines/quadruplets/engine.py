@@ -108,7 +108,7 @@ def run_quadruplets(
     return run_engine(
         name=NAME,
         version=VERSION,
-        source=list_photos(folder, workers),
+        source=list_photos(folder, workers, output),
         steps=quadruplet_steps(folder, helpers, words, least_side=least_side, gpus=gpus),
         output=output,
         settings=settings,

@@ -12,24 +12,28 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, __version__
 
 from intarsia.engines.errors import EngineError
 from intarsia.engines.quadruplets.samples import Row, png
+from intarsia.engines.runner.index import FileIndex
 from intarsia.engines.runner.rows import safe_key
 from intarsia.errors import PictureError
 from intarsia.imaging import Picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
+_INDEXED = ("file_sha256", "pixels_sha256")
+_READER = f"upright pixels 1, Pillow {__version__}"
 
 
-def list_photos(folder: Path, workers: int = 1) -> list[Row]:
+def list_photos(folder: Path, workers: int = 1, output: str | Path | None = None) -> list[Row]:
     """A row for each picture file below a folder, in the order of their paths: key, source (path below the folder),
     source_sha256 (of the file's bytes), and where an earlier file has the same upright pixels, ``duplicate_of`` (its
     key).
 
-    All files are read for this, but none is judged: what cannot be decoded is left to the step that reads.
-    Raises EngineError: no folder, or no picture in it.
+    All files are read for this, but none is judged: what cannot be decoded is left to the step that reads. What was
+    found is kept beside ``output``, an engine's folder, so that the next call reads only files that have changed.
+    Raises EngineError: no folder, or no picture in it; OutputError.
     """
     if not folder.is_dir():
         raise EngineError(f"{folder} is not a folder; name one that holds photos")
@@ -40,9 +44,16 @@ def list_photos(folder: Path, workers: int = 1) -> list[Row]:
     )
     if not paths:
         raise EngineError(f"{folder} holds no pictures; put files such as {', '.join(SUFFIXES[:3])} into it")
+    index = None if output is None else FileIndex.beside(output, folder, _INDEXED, _READER)
+    hashes: list[tuple[str | None, ...]] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         warnings.simplefilter("ignore")
-        hashes = list(pool.map(partial(_hashes, folder), paths))
+        for found in pool.map(partial(_hashes, folder, index), paths):
+            hashes.append(found)
+            if index is not None:
+                index.save(now=False)
+    if index is not None:
+        index.save()
     rows: list[Row] = []
     first: dict[str, str] = {}
     for path, (file_digest, digest) in zip(paths, hashes, strict=True):
@@ -57,9 +68,14 @@ def list_photos(folder: Path, workers: int = 1) -> list[Row]:
     return rows
 
 
-def _hashes(folder: Path, path: str) -> tuple[str | None, str | None]:
+def _hashes(folder: Path, index: FileIndex | None, path: str) -> tuple[str | None, ...]:
     """SHA-256 of the file and of its upright pixels; None for what cannot be read, and for the pixels of an animation:
     it is no photo that another one could repeat."""
+    read = partial(_read_hashes, folder, path)
+    return read() if index is None else index.read(path, read)
+
+
+def _read_hashes(folder: Path, path: str) -> tuple[str | None, str | None]:
     try:
         data = (folder / path).read_bytes()
     except OSError:

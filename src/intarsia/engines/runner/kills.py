@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intarsia.engines.errors import EngineError
-from intarsia.engines.runner.output import LOCK, MANIFEST, open_output
+from intarsia.engines.runner.output import INDEX, LOCK, MANIFEST, open_output
 from intarsia.engines.runner.samples import read_dead_rows, read_rows
 
 
@@ -86,8 +86,8 @@ def row_counts(folder: Path) -> Counter[str]:
 
 
 def different_files(one: Path, other: Path) -> list[str]:
-    """Files below two folders, locks aside, that differ or that only one of them has."""
-    names = {str(p.relative_to(root)) for root in (one, other) for p in root.rglob("*") if p.is_file()} - {LOCK}
+    """Files below two folders, locks and caches aside, that differ or that only one of them has."""
+    names = {str(p.relative_to(root)) for root in (one, other) for p in root.rglob("*") if p.is_file()} - {LOCK, INDEX}
     return sorted(name for name in names if _bytes(one / name) != _bytes(other / name))
 
 
@@ -96,7 +96,7 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def _empty(folder: Path) -> None:
-    if folder.exists() and any(p.name != LOCK for p in folder.iterdir()):
+    if folder.exists() and any(p.name not in (LOCK, INDEX) for p in folder.iterdir()):
         open_output(folder)  # raises for a folder of other things, which is then not emptied
         shutil.rmtree(folder)
 

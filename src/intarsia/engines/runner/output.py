@@ -24,6 +24,8 @@ from intarsia.imaging import write_file_atomically
 
 ENGINE, MANIFEST, FUNNEL, FUNNEL_TEXT = "engine.json", "manifest.json", "funnel.json", "funnel.md"
 SELECTION, THRESHOLDS, LOCK, SHARDS = "selection.parquet", "thresholds.json", ".lock", "shards"
+INDEX = ".index.parquet"
+"""What `FileIndex` keeps: a cache, no part of the output."""
 ENDINGS = (MANIFEST, SELECTION, THRESHOLDS, FUNNEL, FUNNEL_TEXT)
 _OURS = re.compile(r"\.intarsia-[0-9a-f]+\.part|\d{5,}\.(tar|parquet|dead\.parquet|json)")
 _PART = re.compile(r"\.intarsia-[0-9a-f]+\.part")
@@ -36,7 +38,7 @@ def locked(root: Path) -> Iterator[None]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not (root / ENGINE).exists():
-            _refuse_foreign(root)  # before the lock is made, so that a folder of other things stays as it is
+            refuse_foreign(root)  # before the lock is made, so that a folder of other things stays as it is
         file = open(root / LOCK, "ab")  # noqa: SIM115
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -86,15 +88,12 @@ class Output:
             self._clear()
             known = None
         if known is None:
-            _refuse_foreign(self.root)
+            refuse_foreign(self.root)
             _remove_parts(self.root)
             write_file_atomically(self.root / ENGINE, json_bytes(identity))
             _sync(self.root)
         elif known != dict(identity):
-            raise EngineChangedError(
-                f"{self.root} holds the output of another run: {_difference(known, identity)}; "
-                "choose another folder, or ask to overwrite it"
-            )
+            raise _changed(self.root, known, identity)
         elif overwrite:
             self._clear(keep_identity=True)
         _remove_parts(self.root)
@@ -114,6 +113,17 @@ class Output:
             if path.name.split(".")[0] not in good:
                 path.unlink()
         return committed
+
+    def look(self, identity: Mapping[str, Any], *, overwrite: bool) -> list[int]:
+        """The shards of this run that are committed, with nothing claimed or removed. Raises as `open` does."""
+        known = self._identity()
+        if known is None and self.root.exists():
+            refuse_foreign(self.root)
+        if known is None or overwrite:
+            return []
+        if known != dict(identity):
+            raise _changed(self.root, known, identity)
+        return [index for index in range(self.shards) if self.commit_of(index) is not None]
 
     def commit(self, shard: PackedShard) -> None:
         """Write a shard's files, then its commit file; after a failure nothing of the shard remains.
@@ -237,6 +247,13 @@ def _problems(folder: Path, shard: str, files: Mapping[str, Any], *, hashes: boo
     return found
 
 
+def _changed(root: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> EngineChangedError:
+    return EngineChangedError(
+        f"{root} holds the output of another run: {_difference(old, new)}; "
+        "choose another folder, or ask to overwrite it"
+    )
+
+
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     changes = []
     for name in sorted({*old, *new}):
@@ -255,8 +272,8 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return ", ".join(changes)
 
 
-def _refuse_foreign(root: Path) -> None:
-    foreign = sorted(p.name for p in root.iterdir() if p.name != LOCK and not _PART.fullmatch(p.name))
+def refuse_foreign(root: Path) -> None:
+    foreign = sorted(p.name for p in root.iterdir() if p.name not in (LOCK, INDEX) and not _PART.fullmatch(p.name))
     if foreign:
         raise OutputExistsError(
             f"{root} is not the output of an engine and is not empty (it holds {foreign[0]!r}); choose another folder"

@@ -9,7 +9,7 @@ import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from intarsia.engines.errors import MissingExtraError
@@ -19,18 +19,20 @@ from intarsia.engines.runner.rows import REJECTED, Row, scalars
 
 TAR, ROWS, DEAD = ".tar", ".parquet", ".dead.parquet"
 SUFFIXES = (TAR, ROWS, DEAD)
-DEAD_COLUMNS = tuple(field.name for field in fields(Dead))
+DEAD_COLUMNS = tuple(column.name for column in fields(Dead))
 INSTALL = "install it with: pip install 'intarsia[engine]'"
 
 
 @dataclass(frozen=True)
 class PackedShard:
-    """A shard's files by suffix, and its counts; ``seconds`` spent in each step go into no file."""
+    """A shard's files by suffix, and its counts; ``seconds`` spent in each step and the batches of it that were
+    ``repeated`` go into no file."""
 
     index: int
     files: dict[str, bytes]
     funnel: Funnel
     seconds: Counter[str]
+    repeated: Counter[str] = field(default_factory=Counter)
 
     def commit(self) -> bytes:
         return commit_bytes(self.index, self.files, self.funnel)
@@ -63,7 +65,7 @@ def pack(index: int, lines: Lines, key: str) -> PackedShard:
         ROWS: pack_table(_columns(rows, key), text=(key, REJECTED)),
         DEAD: pack_table({name: [getattr(line, name) for line in dead] for name in DEAD_COLUMNS}, text=DEAD_COLUMNS),
     }
-    return PackedShard(index, files, lines.funnel, lines.seconds)
+    return PackedShard(index, files, lines.funnel, lines.seconds, lines.repeated)
 
 
 def pack_tar(rows: Sequence[Row], key: str) -> bytes:

@@ -15,6 +15,8 @@ from intarsia.engines.errors import EngineError, RowError
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 Row: TypeAlias = dict[str, Any]
 StepFunction: TypeAlias = Callable[[Row], list[Row]]
+BatchFunction: TypeAlias = Callable[[list[Row]], list[list[Row]]]
+"""Rows -> for each of them, in their order, the rows that it becomes."""
 
 REJECTED = "rejected"
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
@@ -34,12 +36,19 @@ class Step:
     kind of reason, not a measurement: the funnel counts equal texts) or raise (the row is quarantined). It must depend
     on the row alone. Rejected rows skip the later steps, except those with ``sees_rejected``.
     ``gpus`` is the share of GPUs that the step asks Ray for; the local runner ignores it.
+
+    With ``batch`` the function gets a list of at most so many rows (`BatchFunction`), all of one shard and, with
+    ``group_by``, of one value in that column, such as a size class; rows without it are a group as well. What becomes
+    of a row must not depend on the rows beside it: one generator per row, no statistics over the batch. A batch that
+    fails is repeated row by row, so only the rows that fail alone are quarantined.
     """
 
     name: str
-    make: Callable[[], StepFunction]
+    make: Callable[[], StepFunction | BatchFunction]
     sees_rejected: bool = False
     gpus: float = 0.0
+    batch: int | None = None
+    group_by: str | None = None
 
 
 def children(row: Row, values: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -129,6 +138,11 @@ def check_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
             raise EngineError(f"two steps are called {name!r}; give each its own name")
     if not names:
         raise EngineError("an engine needs at least one step; got none")
+    for step in steps:
+        if step.batch is not None and step.batch < 1:
+            raise EngineError(f"the step {step.name!r} has batches of {step.batch} rows; use at least 1, or None")
+        if step.group_by is not None and step.batch is None:
+            raise EngineError(f"the step {step.name!r} groups by {step.group_by!r} but has no batch; give it one")
     return tuple(steps)
 
 

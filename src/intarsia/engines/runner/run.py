@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from intarsia.engines.errors import EngineError
 from intarsia.engines.runner.funnel import Funnel
@@ -23,7 +23,7 @@ from intarsia.engines.runner.output import (
     locked,
 )
 from intarsia.engines.runner.packing import PackedShard, json_bytes, pyarrow
-from intarsia.engines.runner.ray_data import ray_packages, run_ray
+from intarsia.engines.runner.ray_data import ray_packages, run_ray, stages_of
 from intarsia.engines.runner.rows import JSON, Row, Step, check_source, check_steps, hash_source
 from intarsia.engines.runner.thresholds import (
     Thresholds,
@@ -52,9 +52,27 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class StepRate:
+    """How fast one worker is in a step: ``rows`` came into it, ``seconds`` passed inside it; ``repeated`` batches of it
+    were done again row by row."""
+
+    name: str
+    rows: int
+    seconds: float
+    repeated: int = 0
+
+    @property
+    def rows_per_second(self) -> float:
+        """0 where nothing came into the step."""
+        return self.rows / self.seconds if self.rows and self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
 class EngineReport:
     """What a finished run amounts to. ``shards_resumed`` were committed before this call. ``seconds`` is the time of
-    this call; ``step_seconds`` the time spent inside each step's function, summed over workers."""
+    this call; ``step_seconds`` the time spent inside each step's function, summed over workers; ``step_rows`` how many
+    rows came into each; ``batches_repeated`` how many of its batches failed and were done again row by row.
+    ``workers``: processes that worked side by side (of Ray: actors, over all stages)."""
 
     output: Path
     funnel: Funnel
@@ -62,6 +80,24 @@ class EngineReport:
     shards_resumed: int
     seconds: float
     step_seconds: Mapping[str, float]
+    step_rows: Mapping[str, int] = field(default_factory=dict)
+    batches_repeated: Mapping[str, int] = field(default_factory=dict)
+    workers: int = 1
+
+    @property
+    def rates(self) -> tuple[StepRate, ...]:
+        """The throughput of each step in this call, in their order."""
+        return tuple(
+            StepRate(name, rows, self.step_seconds.get(name, 0.0), self.batches_repeated.get(name, 0))
+            for name, rows in self.step_rows.items()
+        )
+
+    @property
+    def overhead(self) -> float | None:
+        """``(seconds · workers - Σ step_seconds) / Σ step_seconds`` of this call: what the runner takes beyond the
+        steps' own time - starting workers, building the steps, packing, writing, waiting. None where no step ran."""
+        inside = sum(self.step_seconds.values())
+        return (self.seconds * self.workers - inside) / inside if inside > 0 else None
 
     @property
     def source_rows(self) -> int:
@@ -108,6 +144,85 @@ def run_engine(
     DiskFullError, HelperAwayError; the same call goes on once the cause is gone.
     """
     began = time.perf_counter()
+    run = checked_run(name, version, source, steps, output, settings, runner, workers, shard_size, key, thresholds)
+    folder, names = run.folder, [step.name for step in run.steps]
+    with locked(folder.root):
+        try:
+            committed = folder.open(run.identity, overwrite=overwrite, verify=verify)
+        except OSError as error:
+            raise OutputError(
+                f"cannot use {folder.root} as output folder: {error}; check it, or choose another"
+            ) from error
+        pending = run.pending(committed)
+        total, called, seconds, repeated = Funnel.empty(names), Funnel.empty(names), Counter[str](), Counter[str]()
+        for funnel in committed.values():
+            total.add(funnel)
+        for done, shard in enumerate(_shards(runner, run.steps, pending, workers, key), start=len(committed) + 1):
+            folder.commit(shard)
+            called.add(shard.funnel)
+            total.add(shard.funnel)
+            seconds.update(shard.seconds)
+            repeated.update(shard.repeated)
+            if progress is not None:
+                progress(
+                    Progress(
+                        done,
+                        folder.shards,
+                        total.source_rows,
+                        len(run.rows),
+                        total.kept,
+                        total.rejected,
+                        total.quarantined,
+                    )
+                )
+        total = _finish(folder, name, key, total, run.thresholds)
+    return EngineReport(
+        folder.root,
+        total,
+        folder.shards,
+        len(committed),
+        time.perf_counter() - began,
+        dict(seconds),
+        {step.name: step.entered for step in called.steps},
+        dict(repeated),
+        max(1, min(workers, len(pending))) * (len(stages_of(run.steps)) if runner == "ray" else 1),
+    )
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """The arguments of a run, found good, with what they say together."""
+
+    steps: tuple[Step, ...]
+    rows: list[Row]
+    identity: dict[str, Any]
+    folder: Output
+    shard_size: int
+    thresholds: Thresholds | None
+
+    def pending(self, committed: Collection[int]) -> dict[int, list[Row]]:
+        """The source rows of the shards that are still to be made."""
+        return {
+            index: self.rows[index * self.shard_size : (index + 1) * self.shard_size]
+            for index in range(self.folder.shards)
+            if index not in committed
+        }
+
+
+def checked_run(
+    name: str,
+    version: str,
+    source: Sequence[Row],
+    steps: Sequence[Step],
+    output: str | Path,
+    settings: Mapping[str, JSON],
+    runner: str,
+    workers: int,
+    shard_size: int,
+    key: str,
+    thresholds: Thresholds | None,
+) -> CheckedRun:
+    """Check all that `run_engine` is given, without touching the output folder. Raises EngineError."""
     chain, rows = check_steps(steps), check_source(source, key)
     bounds = None if thresholds is None else check_thresholds(thresholds)
     if workers < 1 or shard_size < 1:
@@ -135,34 +250,7 @@ def run_engine(
     except (TypeError, ValueError) as error:
         raise EngineError(f"the settings must be plain JSON ({error})") from error
     folder = Output(Path(output), -(-len(rows) // shard_size))
-    with locked(folder.root):
-        try:
-            committed = folder.open(identity, overwrite=overwrite, verify=verify)
-        except OSError as error:
-            raise OutputError(
-                f"cannot use {folder.root} as output folder: {error}; check it, or choose another"
-            ) from error
-        resumed = len(committed)
-        pending = {
-            index: rows[index * shard_size : (index + 1) * shard_size]
-            for index in range(folder.shards)
-            if index not in committed
-        }
-        total, seconds = Funnel.empty([step.name for step in chain]), Counter[str]()
-        for funnel in committed.values():
-            total.add(funnel)
-        for done, shard in enumerate(_shards(runner, chain, pending, workers, key), start=resumed + 1):
-            folder.commit(shard)
-            total.add(shard.funnel)
-            seconds.update(shard.seconds)
-            if progress is not None:
-                progress(
-                    Progress(
-                        done, folder.shards, total.source_rows, len(rows), total.kept, total.rejected, total.quarantined
-                    )
-                )
-        total = _finish(folder, name, key, total, bounds)
-    return EngineReport(folder.root, total, folder.shards, resumed, time.perf_counter() - began, dict(seconds))
+    return CheckedRun(chain, rows, identity, folder, shard_size, bounds)
 
 
 def _shards(

@@ -1,0 +1,159 @@
+"""What an instruction model makes of a scene: instructions one after the other in latent space."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from intarsia.conditioning import empty_conditioning, encode_prompt
+from intarsia.editing.change_mask import BoolArray, Change, find_change
+from intarsia.editing.errors import NothingAddedError, SceneLostError
+from intarsia.editing.paint import to_array, to_tensor
+from intarsia.editing.pictures import FloatArray
+from intarsia.errors import NonFiniteError
+from intarsia.imaging import Mask, Window
+from intarsia.perception import Instruction
+from intarsia.request import EditRequest
+from intarsia.sampling import (
+    DenoiseStep,
+    Guidance,
+    denoise,
+    draw_noise,
+    make_generators,
+    make_scheduler,
+    set_steps,
+    start_latents,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from intarsia.backbones import Backbone
+
+_LOST = 0.8
+"""Share of the picture that nothing which is added covers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """What one instruction changed. `before` (h, w, 3): its source as decoded; `seed`: of its noise."""
+
+    words: str
+    before: FloatArray
+    change: Change
+    seed: int
+
+
+def propose(
+    model: Backbone,
+    image: FloatArray,
+    instructions: Sequence[Instruction],
+    words: Sequence[str],
+    request: EditRequest,
+    place: BoolArray | None,
+    step: Callable[[], None],
+) -> tuple[Proposal, ...]:
+    """Follow instructions in an image (h, w, 3) of the model's size; `words` are what it is told of each.
+
+    The image is encoded once. Each result's latents, unscaled, are the source of the next instruction: every trip
+    through the VAE would cost detail. With `chain="restored"` latents of what an instruction did not change go back to
+    its source, so that losses do not add up either. Decoding serves the change masks and the pixels.
+
+    Raises:
+        NothingAddedError, SceneLostError: a result that is its source, or another picture altogether.
+        NonFiniteError: NaN or infinity from the model.
+    """
+    import torch
+
+    made: list[Proposal] = []
+    with torch.no_grad():
+        moments = model.encode_moments(to_tensor(image).to(model.device))
+        scaled = model.latents_from_moments(moments).float()
+        source = moments.chunk(2, dim=1)[0].float()
+        before = _decoded(model, scaled)
+        for index, (instruction, said) in enumerate(zip(instructions, words, strict=True)):
+            seed = chain_seed(request.seed, index)
+            latents = _follow(model, source, said, request, seed, step)
+            after = _decoded(model, latents)
+            change = find_change(
+                before, after, threshold=request.change_threshold, place=place, count=instruction.count
+            )
+            _check(change, said, request)
+            made.append(Proposal(said, before, change, seed))
+            if index + 1 == len(words):
+                break
+            if request.chain == "restored":
+                changed = torch.from_numpy(Mask(change.mask).to_latent((latents.shape[-2], latents.shape[-1])))
+                latents = torch.where(changed.to(latents.device), latents, scaled)
+                after = _decoded(model, latents)
+            scaled, source, before = latents, model.source_from_latents(latents), after
+    return tuple(made)
+
+
+def chain_seed(seed: int, index: int) -> int:
+    """The seed of an instruction: the request's for the first, so that no two of a chain have the same noise."""
+    if index == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"instruction {index} of seed {seed}".encode()).digest()[:8], "big") >> 1
+
+
+def _follow(
+    model: Backbone, source: Tensor, words: str, request: EditRequest, seed: int, step: Callable[[], None]
+) -> Tensor:
+    """The scaled latents (1, C, h, w) of the source, with what the words say."""
+    scheduler = make_scheduler(model, request.scheduler)
+    generators = make_generators([seed])
+    noise = draw_noise(generators, source.shape[1:], model.device)
+
+    def advance(_step: DenoiseStep) -> None:
+        step()
+
+    negative = encode_prompt(model, request.negative_prompt) if request.negative_prompt else empty_conditioning(model)
+    return denoise(
+        model,
+        scheduler,
+        start_latents(set_steps(make_scheduler(model, request.scheduler), request.steps, 0, model.device), noise),
+        image_latents=source,
+        positive=encode_prompt(model, words),
+        negative=negative,
+        generators=generators,
+        steps=request.steps,
+        guidance=Guidance(
+            request.guidance_scale,
+            request.guidance_rescale,
+            request.guidance_interval,
+            request.image_guidance_scale,
+        ),
+        callback=advance,
+    ).latents
+
+
+def _decoded(model: Backbone, latents: Tensor) -> FloatArray:
+    picture = to_array(model.decode(latents))
+    if not np.isfinite(picture).all():
+        raise NonFiniteError("the model painted NaN or infinity; load it in float32, or try another seed")
+    return np.clip(picture, 0.0, 1.0).astype(np.float32)
+
+
+def _check(change: Change, words: str, request: EditRequest) -> None:
+    if not change.mask.any():
+        where = "" if request.place is None else f" near {request.place}"
+        raise NothingAddedError(
+            f"{words!r} added nothing{where}: try another seed than {request.seed}, a higher guidance_scale than "
+            f"{request.guidance_scale:g}, a lower change_threshold than {request.change_threshold:g}, or "
+            + ("a place x,y,w,h" if request.place is None else "another place")
+        )
+    if change.mask.mean() > _LOST:
+        raise SceneLostError(
+            f"{words!r} changed {change.mask.mean():.0%} of the picture instead of adding to it: try another seed than "
+            f"{request.seed}, or a higher image_guidance_scale than {request.image_guidance_scale:g}"
+        )
+
+
+def seen_at(window: Window, model: Backbone) -> tuple[int, int]:
+    """(height, width) at which the model sees a window: its native area, the window's aspect."""
+    return window.native_size(model.native_size, model.size_multiple)
