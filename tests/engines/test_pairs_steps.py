@@ -89,6 +89,15 @@ def test_seeds_and_growth_follow_from_the_key_alone() -> None:
     assert box_of(paper) == (21, 21, 23, 23), "3 px of 64 are 4 %"
 
 
+def test_a_grey_thing_beside_it_is_no_shadow() -> None:
+    rgb, mask = np.full((96, 96, 3), 150, np.uint8), disc((96, 96), 50, 62, 10)
+    rgb[44:62, 34:52] = 60
+    rgb[mask] = (200, 30, 60)
+    rgb[56:60, 40:64][~mask[56:60, 40:64]] = 90
+    assert grown_mask(rgb, mask, "k0", BEST)[46:56, 36:46].any(), "by its looks alone it is one"
+    assert not grown_mask(rgb, mask, "k0", BEST, [(34, 44, 18, 18)])[46:56, 36:46].any()
+
+
 @given(st.integers(0, 10**6))
 @settings(max_examples=12, deadline=None)
 def test_growth_finds_the_shadow(seed: int) -> None:

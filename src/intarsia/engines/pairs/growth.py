@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,9 +27,17 @@ _MOST_COVERED = 0.02
 _DECOY_SIZES = (1, 0.8, 0.6)
 
 
-def grown_mask(rgb: Pixels, mask: BoolArray, key: str, options: PairOptions) -> BoolArray:
-    """The mask with its shadow (``effects``), dilated by ``dilation`` and a drawn part of ``over_dilation``."""
-    whole = mask | shadow_of(rgb, mask) if options.effects else mask
+def grown_mask(
+    rgb: Pixels, mask: BoolArray, key: str, options: PairOptions, others: Sequence[Box] = ()
+) -> BoolArray:
+    """The mask with its shadow (``effects``), dilated by ``dilation`` and a drawn part of ``over_dilation``. No shadow
+    is looked for in the boxes of ``others``: a grey thing beside it looks like one."""
+    whole = mask
+    if options.effects:
+        shadow = shadow_of(rgb, mask)
+        for left, top, wide, high in others:
+            shadow[top : top + high, left : left + wide] = False
+        whole = mask | shadow
     more = options.over_dilation * draw_of(key, "dilation").random()
     pixels = max(1, round((options.dilation + more) * max(mask.shape)))
     result: BoolArray = Mask(whole).grow(pixels).array

@@ -27,10 +27,10 @@ def remove(rows: list[Row], *, remover: Remover, options: PairOptions) -> list[l
     for row in rows:
         row = dict(row)
         photo, mask = photo_of(row), mask_of(row["mask.png"])
-        painted = grown_mask(photo.rgb, mask, row["key"], options)
+        others = [(int(x), int(y), int(w), int(h)) for x, y, w, h in json.loads(row["others"])]
+        painted = grown_mask(photo.rgb, mask, row["key"], options, others)
         seeds = [seed_of(row["key"], number) for number in range(options.candidates)]
         places = [painted] * len(seeds)
-        others = [(int(x), int(y), int(w), int(h)) for x, y, w, h in json.loads(row["others"])]
         # The blends of both places must not meet.
         gap = 2 * round(options.blend_width * max(mask.shape)) + 2
         decoy = decoy_of(row["key"], painted, [*others, box_in(row)], options.decoys, gap)
