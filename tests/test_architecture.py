@@ -28,9 +28,10 @@ LIGHT = (
     "intarsia.evaluation.__main__",
 )
 
-# Direct permissions; what these may import is permitted as well. Everyone may import `errors`.
+# Direct permissions; what these may import is permitted as well. Everyone may import `errors` and `lazy`.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
+    "lazy": set(),
     "request": set(),
     "result": {"request", "imaging"},
     "imaging": set(),
@@ -54,7 +55,7 @@ def permitted(room: str) -> set[str]:
     """All rooms that a room may import, straight or through others."""
     if room in EVERYTHING:
         return {*ARROWS, *EVERYTHING}
-    found, waiting = {room, "errors"}, [room]
+    found, waiting = {room, "errors", "lazy"}, [room]
     while waiting:
         new = ARROWS[waiting.pop()] - found
         found |= new

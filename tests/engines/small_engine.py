@@ -59,7 +59,7 @@ def make_trap(fatal: int, mode: str) -> StepFunction:
             elif mode == "away":
                 raise HelperAwayError("the server is down: try again later")
             elif mode == "full":
-                raise OSError(28, "No space left on device", "/tmp/picture")
+                raise OSError(28, "No space left on device", "picture.png")
         return [row]
 
     return trap

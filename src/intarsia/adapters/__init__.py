@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from intarsia.adapters.errors import AdapterError, AdapterFileError, AdapterKeyError
 from intarsia.adapters.files import load_lora, save_lora
 from intarsia.adapters.keys import from_diffusers, to_diffusers
 from intarsia.adapters.subject_lora import SubjectLora
+from intarsia.lazy import lazy_names
 
 if TYPE_CHECKING:
     from intarsia.adapters.assign import Assign, AssignConfig
@@ -45,10 +46,4 @@ __all__ = [
     "to_diffusers",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__ = lazy_names(__name__, _LAZY)

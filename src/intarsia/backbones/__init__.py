@@ -7,7 +7,12 @@ from intarsia.backbones.backbone import Backbone
 from intarsia.backbones.errors import BackboneError, MissingWeightsError, UnknownModelError
 from intarsia.backbones.images import prepare_for_image_encoder
 from intarsia.backbones.instruct import narrow_to_latents, start_instructions, widen_for_instructions
-from intarsia.backbones.instruct_loading import load_instruct_base, load_instruct_model, save_instruct_model
+from intarsia.backbones.instruct_loading import (
+    check_instruct_folder,
+    load_instruct_base,
+    load_instruct_model,
+    save_instruct_model,
+)
 from intarsia.backbones.known_models import CatalogEntry, catalog, find_model
 from intarsia.backbones.loading import load_backbone
 from intarsia.backbones.locate import widen_for_inpainting
@@ -20,6 +25,7 @@ __all__ = [
     "MissingWeightsError",
     "UnknownModelError",
     "catalog",
+    "check_instruct_folder",
     "find_model",
     "load_backbone",
     "load_instruct_base",

@@ -150,10 +150,25 @@ def _stored(folder: Path) -> dict[str, Tensor]:
     return found
 
 
+def check_instruct_folder(folder: str | Path, *, overwrite: bool = False) -> None:
+    """That `save_instruct_model` may write there: nothing is there, or, to be replaced, another model that it wrote.
+
+    Raises:
+        BackboneError: a file, a folder of anything else, or a model that is not to be replaced.
+    """
+    folder = Path(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or layout_of(folder) != "difference":
+        raise BackboneError(f"{folder} exists and is no model that was trained here: give a new folder")
+    if not overwrite:
+        raise BackboneError(f"{folder} exists: give another folder, or say to overwrite it")
+
+
 def save_instruct_model(
     folder: str | Path, unet: Any, base: Backbone, names: Collection[str], card: Mapping[str, Any]
 ) -> None:
-    """Write an instruction model as the difference to its base, replacing what was there once all is written.
+    """Write an instruction model as the difference to its base, replacing one that was there once all is written.
 
     Args:
         unet: the eight-channel U-Net; float16 is what is kept of it.
@@ -163,7 +178,7 @@ def save_instruct_model(
 
     Raises:
         BackboneError: the U-Net is not an instruction model's or not of the base's shape, a name is not one of its
-            parameters, or another parameter than these differs from the base's.
+            parameters, or another parameter than these differs from the base's; or the folder holds something else.
     """
     import torch
     from huggingface_hub import save_torch_state_dict
@@ -181,6 +196,7 @@ def save_instruct_model(
     if moved:
         raise BackboneError(f"{len(moved)} parameters differ from the base's ({moved[0]}, …): name them too")
     folder = Path(folder)
+    check_instruct_folder(folder, overwrite=True)
     new = folder.with_name(folder.name + ".new")
     if new.exists():
         shutil.rmtree(new)

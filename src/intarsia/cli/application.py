@@ -15,6 +15,7 @@ from intarsia.cli.learn import learn
 from intarsia.cli.models import models
 from intarsia.cli.outpaint import outpaint
 from intarsia.cli.replay import replay
+from intarsia.cli.train import train
 
 app = typer.Typer(
     name="intarsia",
@@ -58,6 +59,7 @@ def intarsia(
 for _command in (learn, insert, add, remove, outpaint, replay, demo, models):
     app.command()(_command)
 app.add_typer(data, name="data")
+app.add_typer(train, name="train")
 
 
 def main() -> None:

@@ -92,16 +92,21 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
     return guarded
 
 
-def open_studio(model: str, device: str, dtype: str) -> Studio:
-    """Load the model; only now torch and its companions are imported, and they are told to be quiet."""
+def hush_libraries() -> None:
+    """Import transformers, and with it torch, and tell it and its companions to be quiet."""
     for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
         os.environ.setdefault(name, "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def open_studio(model: str, device: str, dtype: str) -> Studio:
+    """Load the model; only now torch and its companions are imported."""
+    hush_libraries()
     from intarsia.editing import Studio
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return Studio.load(model, device, dtype)
 
 

@@ -5,6 +5,7 @@ Importing this room is cheap; torch is imported when a model is loaded.
 
 from intarsia.editing.add import run_add
 from intarsia.editing.change_mask import Change, find_change
+from intarsia.editing.devices import choose_device
 from intarsia.editing.edit import run_edit
 from intarsia.editing.environment import differences
 from intarsia.editing.errors import (
@@ -38,6 +39,7 @@ __all__ = [
     "SceneSizeError",
     "Studio",
     "check_subject_file",
+    "choose_device",
     "differences",
     "find_change",
     "load_inputs",

@@ -6,7 +6,7 @@ steps, so that the samples of rows that fall by them stay in the shards and `rec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from intarsia.engines.errors import (
     EngineBusyError,
@@ -16,6 +16,7 @@ from intarsia.engines.errors import (
     RowError,
     ThresholdError,
 )
+from intarsia.lazy import lazy_names
 
 if TYPE_CHECKING:
     from intarsia.engines import pairs, quadruplets
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 # Loaded when first asked for, so that importing the room is instant: name -> file below `engines`.
 _LAZY = {
+    "pairs": "",
+    "quadruplets": "",
     "JSON": "runner.rows",
     "BatchFunction": "runner.rows",
     "EnginePlan": "runner.plan",
@@ -96,12 +99,4 @@ __all__ = [
     "verify_output",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name in ("pairs", "quadruplets"):
-        return import_module(f"{__name__}.{name}")
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__ = lazy_names(__name__, _LAZY)

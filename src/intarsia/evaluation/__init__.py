@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from intarsia.evaluation.results import Results, ResultsError
+from intarsia.lazy import lazy_names
 
 if TYPE_CHECKING:
     from intarsia.evaluation import quadruplets
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # What needs torch is loaded when first asked for, so that --help is instant.
 _LAZY = {
+    "quadruplets": "",
     "AddBench": "add",
     "CaseValues": "case_values",
     "ImageJudge": "image_judge",
@@ -44,12 +46,4 @@ __all__ = [
     "write_removals",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name == "quadruplets":
-        return import_module(f"{__name__}.{name}")
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__ = lazy_names(__name__, _LAZY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +61,21 @@ class CaseValues:
         kept = {"identity": dict(self.identity), "values": self.values}
         part.write_text(json.dumps(kept, sort_keys=True) + "\n", encoding="utf-8")
         os.replace(part, self.path)
+
+    def measure(
+        self, experiment: str, count: int, one: Callable[[int], Values], say: Callable[[str], None]
+    ) -> list[Values] | None:
+        """Measure this part's cases below ``count`` that are not known yet, each by ``one(case)``; returns the values
+        of all in order, None while other parts have some of them."""
+        waiting = self.waiting(experiment, count)
+        for done, case in enumerate(waiting, 1):
+            self.put(experiment, case, one(case))
+            if done % 10 == 0 and done < len(waiting):
+                say(f"{experiment}: {done}/{len(waiting)}")
+        found = self.complete(experiment, count)
+        if found is None:
+            say(f"{experiment}: this part is measured; resume without part once all are")
+        return found
 
     def complete(self, experiment: str, count: int) -> list[Values] | None:
         """The values of all cases below ``count`` in order; None while some are missing."""

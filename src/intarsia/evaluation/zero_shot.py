@@ -244,17 +244,8 @@ class ZeroShotBench:
         """The instance judge's embedding (D,) of a picture's place."""
         return self.judges.portraits([as_float(pixels)], [mask])[0]
 
-    def _measured(self, experiment: str, n: int, measure: Callable[[int], Values]) -> list[Values] | None:
-        """Every case's values; None while other parts have some of them."""
-        waiting = self.values.waiting(experiment, n)
-        for done, i in enumerate(waiting, 1):
-            self.values.put(experiment, i, measure(i))
-            if done % 10 == 0 and done < len(waiting):
-                self.say(f"{experiment}: {done}/{len(waiting)}")
-        found = self.values.complete(experiment, n)
-        if found is None:
-            self.say(f"{experiment}: this part is measured; resume without part once all are")
-        return found
+    def _measured(self, experiment: str, n: int, one: Callable[[int], Values]) -> list[Values] | None:
+        return self.values.measure(experiment, n, one, self.say)
 
     def _add(self, key: str, values: Sequence[float], *, bounds: bool = False, **conditions: object) -> None:
         value = float(np.mean(values))

@@ -6,8 +6,9 @@ Importing this room is cheap; torch and transformers are imported when a model i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from intarsia.lazy import lazy_names
 from intarsia.perception.chat_client import ChatClient
 from intarsia.perception.chat_namer import ChatNamer
 from intarsia.perception.cutout import connected_regions, estimate_mask
@@ -166,10 +167,4 @@ __all__ = [
     "truth_path",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__ = lazy_names(__name__, _LAZY)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from intarsia.lazy import lazy_names
 from intarsia.training.instruct_recipe import INSTRUCT_PRESETS, PAPER_INSTRUCT, InstructRecipe, instruct_recipe
 from intarsia.training.masks import draw_mask
 from intarsia.training.recipe import SCALES, Recipe, recipe
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 
 # What needs torch is loaded when first asked for, so that --help is instant.
 _LAZY = {
-    "JUDGE_SIDE": ("towers", "TOWER_SIDE"),
-    "AttributeJudge": ("judges", "AttributeJudge"),
-    "InstanceJudge": ("judges", "InstanceJudge"),
-    "ShardStream": ("pair_stream", "ShardStream"),
-    "run_instruct": ("instruct_stage", "run_instruct"),
+    "JUDGE_SIDE": "towers:TOWER_SIDE",
+    "AttributeJudge": "judges",
+    "InstanceJudge": "judges",
+    "ShardStream": "pair_stream",
+    "run_instruct": "instruct_stage",
 }
 
 __all__ = [
@@ -39,11 +40,4 @@ __all__ = [
     "run_instruct",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    file, inner = _LAZY[name]
-    return getattr(import_module(f"{__name__}.{file}"), inner)
+__getattr__ = lazy_names(__name__, _LAZY)
