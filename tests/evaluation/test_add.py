@@ -120,8 +120,8 @@ def test_parts_are_merged_and_the_engines_numbers_outlive_another_instruction_mo
     monkeypatch.setattr(pair_runs, "same_numbers", lambda n, seed, model: {"different": 0, "kept": 4, "ray": 0.0})
     found = {"auc": 0.55, "n": 40, "low": 0.5, "high": 0.6}
     monkeypatch.setattr(pair_runs, "probe_numbers", lambda n, seed, model, preset, folder: found)
-    removal = {"masks": 9, "kept": 6, "overhead": 0.02, "seconds": 3.0, "timed_rows": 10}
-    removal |= {f"{name}_{when}": 0.5 for name in ("success", "psnr", "gone") for when in ("before", "after")}
+    removal = {"masks": 9, "gated": 7, "kept": 6, "overhead": 0.02, "seconds": 3.0, "timed_rows": 10}
+    removal |= {f"{name}_{when}": 0.5 for name in ("success", "psnr", "gone") for when in ("before", "gated", "after")}
     monkeypatch.setattr(pair_runs, "removal_numbers", lambda *given: {**removal, "success_after": 0.75})
     path = tmp_path / "add.json"
 

@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.conftest_tiny import save_tiny, tiny_backbone
 from tests.evaluation.test_zero_shot import save_judges
 
-from intarsia.engines import KillReport, pairs, read_rows
+from intarsia.engines import KillReport, decide, pairs, read_rows
 from intarsia.evaluation import Judges, ResultsError, pair_runs
 
 
@@ -47,6 +48,9 @@ def test_each_candidate_is_compared_with_the_truth(judges: Judges, model: str, t
     assert found["psnr_before"] == pytest.approx(sum(every) / 9)
     chosen = [values[row["candidate"]] for values, row in zip(psnrs, rows, strict=True)]
     assert found["psnr_after"] == pytest.approx(sum(chosen) / 3)
+    bounds = pairs.before_removal(pairs.pair_thresholds("tabletop"))
+    gated = [values for values, row in zip(psnrs, rows, strict=True) if decide(row, bounds) is None]
+    assert found["gated"] == len(gated) and found["psnr_gated"] == pytest.approx(np.mean(gated) if gated else 0)
     assert 0 <= found["success_before"] <= found["gone_before"] <= 1 and found["overhead"] > 0
     again = pair_runs.removal_numbers(3, 1, model, judges, tmp_path)
     assert again["timed_rows"] == 0 and again["psnr_after"] == found["psnr_after"]
@@ -58,7 +62,7 @@ def test_an_engine_that_keeps_nothing_is_no_measurement(
     run = pairs.pair_run
     none = {"area": (0.99, None)}
     monkeypatch.setattr(pairs, "pair_run", lambda *args, **options: run(*args, **{**options, "thresholds": none}))
-    with pytest.raises(ResultsError, match="kept 0 pairs of 0 removals"):
+    with pytest.raises(ResultsError, match="kept 0 pairs of 1 removals"):
         pair_runs.removal_numbers(1, 1, model, judges, tmp_path)
 
 

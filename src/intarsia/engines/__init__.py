@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from intarsia.engines.runner.rows import JSON, BatchFunction, Row, Step, StepFunction, children, safe_key
     from intarsia.engines.runner.run import EngineReport, Progress, StepRate, run_engine
     from intarsia.engines.runner.samples import iterate_samples, read_dead_rows, read_rows
-    from intarsia.engines.runner.thresholds import Thresholds, load_thresholds
+    from intarsia.engines.runner.thresholds import Thresholds, decide, load_thresholds
 
 # Loaded when first asked for, so that importing the room is instant: name -> file below `engines`.
 _LAZY = {
@@ -49,6 +49,7 @@ _LAZY = {
     "StepRate": "runner.run",
     "Thresholds": "runner.thresholds",
     "children": "runner.rows",
+    "decide": "runner.thresholds",
     "different_files": "runner.kills",
     "iterate_samples": "runner.samples",
     "load_thresholds": "runner.thresholds",
@@ -84,6 +85,7 @@ __all__ = [
     "ThresholdError",
     "Thresholds",
     "children",
+    "decide",
     "different_files",
     "iterate_samples",
     "load_thresholds",

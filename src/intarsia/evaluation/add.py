@@ -115,7 +115,7 @@ class AddBench:
         )
         if row is None:
             return
-        counts = {"before": int(row["masks"]), "after": int(row["kept"])}
+        counts = {"before": int(row["masks"]), "gated": int(row["gated"]), "after": int(row["kept"])}
         for when, count in counts.items():
             for name in ("success", "psnr", "gone"):
                 self._engine(f"removal_{name}_{when}", row[f"{name}_{when}"], count, judged=name != "psnr", masks=n)

@@ -103,6 +103,7 @@ ZERO_SHOT_BESIDE: dict[str, tuple[str, Form]] = {
 }
 ADD_BESIDE: dict[str, tuple[str, Form]] = {
     "removal_success_before": ("removals right before the filters", "share"),
+    "removal_success_gated": ("removals right past the filters before the removal", "share"),
     "removal_kept_of_masks": ("share of removed masks whose pairs are kept", "share"),
     "removal_psnr_before": ("inside the mask, PSNR in dB, before the filters", "number"),
     "removal_psnr_after": ("the same after them", "number"),

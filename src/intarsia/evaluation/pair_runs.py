@@ -21,6 +21,7 @@ from intarsia.engines import (
     EngineReport,
     Row,
     Step,
+    decide,
     different_files,
     iterate_samples,
     measure_kills,
@@ -38,19 +39,20 @@ from intarsia.perception import Helpers, WriterOption
 _COMMAND = "from intarsia.cli import main; main()"
 _FAST_STEPS = 2
 _KILLED_NOISE = 0.2
+_THRESHOLDS = "tabletop"
 
 
 def removal_numbers(masks: int, seed: int, model: str, judges: Judges, folder: Path | None = None) -> Values:
     """The engine (preset ``best``, thresholds ``tabletop``) over that many masks of rendered scenes, removing with the
     model itself.
 
-    ``before``: all K candidates of every mask that got as far as the removal; ``after``: those that were chosen, of the
-    pairs that the thresholds keep. A removal is right as `Removal.success` has it. ``overhead`` of the runner with one
-    worker, of the ``timed_rows`` and ``seconds`` of this call.
-    """
+    ``before``: all K candidates of every mask; ``gated``: of those that pass the thresholds on what is known before the
+    removal; ``after``: those that were chosen, of the pairs that all thresholds keep. A removal is right as
+    `Removal.success` has it. ``overhead`` of the runner with one worker, of the ``timed_rows`` and ``seconds`` of
+    this call."""
     with _root(folder, f"best-{masks}") as root:
         witness = Step("witness", partial(make_witness, root / "photos", root / "removals", judges.folder))
-        report = run_scenes(root, masks, seed, model, "best", witness=witness, truth=True)
+        report = run_scenes(root, masks, seed, model, "best", witness=witness, gate=False)
         output = report.output
         kept = {sample["key"] for sample in iterate_samples(output)}
         tried = [row for row in read_rows(output).to_pylist() if row.get("truth_psnr") is not None]
@@ -59,9 +61,12 @@ def removal_numbers(masks: int, seed: int, model: str, judges: Judges, folder: P
     psnrs = {row["key"]: np.array(json.loads(row["truth_psnr"])) for row in tried}
     gone = {row["key"]: np.array(json.loads(row["truth_gone"]), bool) for row in tried}
     right = {key: gone[key] & (psnrs[key] >= REMOVED_PSNR) for key in psnrs}
+    bounds = pairs.before_removal(pairs.pair_thresholds(_THRESHOLDS))
+    gated = {row["key"] for row in tried if decide(row, bounds) is None}
     chosen = {row["key"]: int(row["candidate"]) for row in tried if row["key"] in kept}
     values: Values = {
         "masks": len(tried),
+        "gated": len(gated),
         "kept": len(chosen),
         "overhead": report.overhead or 0.0,
         "seconds": report.seconds,
@@ -69,6 +74,7 @@ def removal_numbers(masks: int, seed: int, model: str, judges: Judges, folder: P
     }
     for name, found in (("success", right), ("psnr", psnrs), ("gone", gone)):
         values[f"{name}_before"] = float(np.mean([value.mean() for value in found.values()]))
+        values[f"{name}_gated"] = float(np.mean([found[key].mean() for key in gated])) if gated else 0.0
         values[f"{name}_after"] = float(np.mean([found[key][number] for key, number in chosen.items()]))
     return values
 
@@ -104,21 +110,22 @@ def run_scenes(
     preset: str,
     *,
     witness: Step | None = None,
-    truth: bool = False,
+    gate: bool = True,
     output: str = "output",
     steps: int | None = None,
     runner: Literal["local", "ray"] = "local",
     workers: int = 1,
 ) -> EngineReport:
     """Render scenes below ``root`` until they have that many masks, and run the engine over them; what is there already
-    stays. Options are those of `intarsia data pipe` for rendered scenes, without noise. ``truth``: the scenes without
-    each thing as well. ``steps`` of the removal: fewer only where its quality does not matter."""
+    stays. Options are those of `intarsia data pipe` for rendered scenes, without noise. ``witness``: a step behind
+    the removal that finds the scenes without each thing rendered as well. ``steps`` of the removal: fewer only
+    where its quality does not matter."""
     photos = root / "photos"
     arguments: dict[str, Any] = {}
     scenes = -(-masks // 2)
     while not arguments or len(arguments["source"]) < masks:
         write_tabletop(photos, scenes, seed=2_000 + seed)
-        options = replace(pairs.PairOptions.preset(preset), empty_words="an empty table")
+        options = replace(pairs.PairOptions.preset(preset), empty_words="an empty table", gate=gate)
         windows = options.candidates + (options.decoys > 0)
         remover: dict[str, Any] = {"batch": windows} if steps is None else {"batch": windows, "steps": steps}
         tools = pairs.PairTools(
@@ -133,7 +140,7 @@ def run_scenes(
             tools,
             options,
             annotations=("tabletop",),
-            thresholds="tabletop",
+            thresholds=_THRESHOLDS,
             removal_batch=1,
             runner=runner,
             workers=workers,
@@ -141,9 +148,8 @@ def run_scenes(
         )
         scenes += -(-scenes // 8)
     arguments["source"] = arguments["source"][:masks]
-    if truth:
-        write_removals(photos, root / "removals")
     if witness is not None:
+        write_removals(photos, root / "removals")
         names = [step.name for step in arguments["steps"]]
         arguments["steps"].insert(names.index("remove") + 1, witness)
     return run_engine(**arguments)

@@ -72,6 +72,11 @@ def pair_thresholds(name: str | Path) -> dict[str, tuple[float | None, float | N
     return load_thresholds(name)
 
 
+def before_removal(thresholds: Thresholds) -> Thresholds:
+    """Those on scores that are known before the removal: the gate's."""
+    return {name: bound for name, bound in thresholds.items() if name in BEFORE}
+
+
 def pair_steps(
     photos: Path,
     masks: Path | None,
@@ -145,7 +150,7 @@ def pair_run(
     if least_side < 1 or removal_batch < 1:
         raise EngineError(f"least side {least_side} px, batches of {removal_batch} rows: use at least 1")
     bounds = check_thresholds(thresholds) if isinstance(thresholds, Mapping) else pair_thresholds(thresholds)
-    before = {name: bound for name, bound in bounds.items() if name in BEFORE} if options.gate else {}
+    before = before_removal(bounds) if options.gate else {}
     settings: dict[str, JSON] = {
         "options": options.to_json(),
         "remover": tools.remover.to_json(),
