@@ -29,7 +29,9 @@ bench: $(VENV)/.installed-engine
 	$(BIN)/python -m intarsia.evaluation --output benchmarks/results/miniature.json
 	$(BIN)/python -m intarsia.evaluation --bench zero_shot --output benchmarks/results/zero_shot.json \
 		--only reference both beta chain quadruplets kills \
-		--plot docs/images/beta_sweep.png --sheet docs/images/zero_shot.png --card MODEL_CARD.md
+		--plot docs/images/beta_sweep.png --sheet docs/images/zero_shot.png
+	$(BIN)/python -m intarsia.evaluation --bench add --output benchmarks/results/add.json \
+		--only add removal_success engine_same kills edit_detection --card MODEL_CARD.md
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -20,6 +20,9 @@ from intarsia.training.pair_stream import ShardStream
 from intarsia.training.processes import is_main, is_there, main_first, wait
 from intarsia.training.run import OtherRecipeError, Say
 
+_TOLD = 1024
+"""Views between two lines about them."""
+
 
 def run_instruct(
     recipe: InstructRecipe,
@@ -66,7 +69,7 @@ def run_instruct(
     else:
         cache = _cache(folder / "pairs.pt", lambda: cache_pairs(
             backbone, source.once(), recipe, place_of=place_of,
-            report=lambda done: tell(f"pairs: {done} views"),
+            report=lambda done: None if done % _TOLD else tell(f"pairs: {done} views"),
         ))  # fmt: skip
         by_name = None if weights is None else dict(zip(source.names, weights, strict=True))
         batches = CachedPairs(backbone, cache, recipe, by_name)
