@@ -125,6 +125,21 @@ def test_repainting_is_an_insertion_in_the_place_found(adding: Studio) -> None:
     assert np.array_equal(direct.change_masks[0], mask)
 
 
+def test_repainting_starts_from_the_proposal_if_it_is_not_to_paint_anew(adding: Studio) -> None:
+    scene, seen = room(), list[tuple[int, int]]()
+    options = {**QUICK, "steps": 4, "seed": 5}
+    result = adding.add(
+        scene, "a red mug", repaint_strength=0.25, progress=lambda *done: seen.append(done), **options
+    )
+    assert seen == [(done, 5) for done in range(1, 6)]
+    assert [(stage.start, stage.end) for stage in result.recipe.stages] == [(0, 4), (3, 4)]
+    anew = adding.add(scene, "a red mug", **options)
+    assert np.array_equal(anew.change_masks[0], result.change_masks[0])
+    assert anew.picture.sha256 != result.picture.sha256
+    with pytest.raises(RequestError, match="repaint_strength"):
+        adding.add(scene, "a red mug", repaint_strength=0.0)
+
+
 def test_several_things_one_after_the_other_in_latent_space() -> None:
     """The duck is only drawn beside a mug: the second instruction sees what the first one made, without a trip
     through the VAE."""

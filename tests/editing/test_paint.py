@@ -63,6 +63,26 @@ def test_the_painter_repeats_itself_and_obeys_the_seed() -> None:
     assert not np.array_equal(first, other)
 
 
+def test_a_draft_shows_the_more_the_less_it_is_painted_over() -> None:
+    """Near the end of the schedule two drafts stay as far apart as the VAE leaves them; from its start, much less."""
+    mask, words = box_mask((64, 64), 16, 16, 32, 32), encode_prompt(BACKBONE, "a red mug")
+    grey = np.full((64, 64, 3), 0.5, np.float32)
+    drafts = [np.where(mask.array[..., None], value, grey).astype(np.float32) for value in (0.1, 0.9)]
+
+    def apart(strength: float) -> float:
+        one, other = (
+            paint(
+                BACKBONE, grey, mask.array, positive=words, negative=empty_conditioning(BACKBONE), seed=0,
+                options=PaintOptions.preset("default", steps=8), draft=draft, strength=strength,
+            ).rgb
+            for draft in drafts
+        )  # fmt: skip
+        return float(np.abs(one - other)[mask.array].mean())
+
+    near, middle, far = apart(0.125), apart(0.5), apart(1.0)
+    assert near > 1.2 * middle > 1.2 * far
+
+
 def test_progress_counts_every_step() -> None:
     mask, seen = box_mask((70, 90), 20, 30, 24, 20), []
     words = encode_prompt(BACKBONE, "a red mug"), empty_conditioning(BACKBONE)

@@ -18,6 +18,7 @@ from intarsia.sampling import (
     StagesResult,
     denoise,
     draw_noise,
+    late_start,
     latent_mask,
     make_generators,
     make_scheduler,
@@ -282,3 +283,14 @@ def test_bad_plans_and_inputs_are_refused() -> None:
     for stages, options, words in cases:
         with pytest.raises(SamplingError, match=words):
             go(stages, **options)
+
+
+def test_a_late_start_leaves_the_last_steps() -> None:
+    plan = plan_stages(10, 0.7)
+    assert late_start(plan, 1.0) == plan
+    assert late_start(plan, 0.5) == [Stage("local", 5, 7), Stage("global", 7, 10)]
+    assert late_start(plan, 0.2) == [Stage("global", 8, 10)]
+    assert late_start(plan, 0.001) == [Stage("global", 9, 10)]
+    for strength in (0.0, 1.1):
+        with pytest.raises(SamplingError, match="strength"):
+            late_start(plan, strength)

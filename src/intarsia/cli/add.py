@@ -56,6 +56,9 @@ def add(
     repaint_guidance: Annotated[
         float | None, typer.Option("--repaint-guidance", help="The inpainting model's guidance, with repaint.")
     ] = None,
+    repaint_strength: Annotated[
+        float | None, typer.Option("--repaint-strength", help="How much it changes what was drawn: above 0, to 1.")
+    ] = None,
     change_threshold: Annotated[
         float | None, typer.Option("--change-threshold", help="Difference of colours that counts as added, 0 to 1.")
     ] = None,

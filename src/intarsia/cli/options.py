@@ -102,6 +102,7 @@ _NAMES = {
     "substitute": "remove_attributes",
     "image_guidance": "image_guidance_scale",
     "repaint_guidance": "repaint_guidance_scale",
+    "repaint_strength": "repaint_strength",
 }
 """Options whose fields in a request have other names."""
 _LISTS = ("reference_blocks", "reference_interval", "reference_schedule")

@@ -13,13 +13,14 @@ from intarsia.editing.edit import paint_mask
 from intarsia.editing.environment import environment_of
 from intarsia.editing.inputs import Inputs, repainted
 from intarsia.editing.paint import PaintProgress
-from intarsia.editing.pictures import mask_sha256, seen_by_model
+from intarsia.editing.pictures import FloatArray, mask_sha256, seen_by_model
 from intarsia.editing.propose import Proposal, propose, seen_at
 from intarsia.editing.words import encode_words, words_of
 from intarsia.imaging import Composite, Mask, Picture, Window, composite
 from intarsia.perception import Instruction, parse_instruction, place_of
 from intarsia.request import EditRequest
 from intarsia.result import EditResult, Recipe, StageRecord
+from intarsia.sampling import late_start, plan_stages
 
 if TYPE_CHECKING:
     from intarsia.backbones import Backbone
@@ -51,10 +52,11 @@ def run_add(
 ) -> EditResult:
     """Add what the request's instructions say, one after the other, each seeing those before it.
 
-    `model`, an instruction model, sees the scene (or the window around the request's place) at its own size. What it
-    changed is found by `find_change`. Then `finish="repaint"` paints the thing that the instruction names there with
-    `backbone`, an inpainting model, as `insert` would; `finish="direct"` takes the instruction model's pixels. Outside
-    the result's support every byte is the scene's. `change_masks` has what each instruction proposed.
+    `model`, an instruction model, sees the scene (or the window around the request's place) at its own size. What
+    it changed is found by `find_change`. Then `finish="repaint"` paints the thing that the instruction names there
+    with `backbone`, an inpainting model, as `insert` would, but starts from the instruction model's pixels under
+    the noise of `repaint_strength`; `finish="direct"` takes these pixels. Outside the result's support every byte
+    is the scene's. `change_masks` has what each instruction proposed.
 
     Raises:
         InstructionError: nothing to add in the words. NothingAddedError, SceneLostError: in the picture.
@@ -64,8 +66,10 @@ def run_add(
     instructions = [parse_instruction(text) for text in request.instruction]
     window, place = _window(request, inputs, model)
     words = _words(instructions, place)
-    passes = 2 if request.finish == "repaint" else 1
-    steps = _Steps(passes * len(words) * request.steps, progress)
+    each = request.steps
+    if request.finish == "repaint":
+        each += each - late_start(plan_stages(each), request.repaint_strength)[0].start
+    steps = _Steps(each * len(words), progress)
     size = seen_at(window, model)
     seen = window.read(seen_by_model(inputs.scene), size)
     hint = None if place is None else Mask(place).to_latent(size)
@@ -83,11 +87,14 @@ def run_add(
     masks = []
     for instruction, proposal in zip(instructions, proposals, strict=True):
         mask = proposal.change.in_scene(window, picture.size)
+        draft = _draft(picture, proposal, window, request)
         if request.finish == "repaint":
-            finished, painted = _repaint(backbone, picture, mask, instruction.prompt, proposal.seed, request, steps)
+            inserted = _insertion(request, instruction, mask, proposal.seed)
+            finished, painted = _repaint(backbone, inserted, Inputs(picture, mask), draft, request, steps)
             stages += painted
         else:
-            finished = _take(picture, mask, proposal, window, request)
+            area = repainted(request, mask)
+            finished = composite(picture, draft, area, growth=request.growth, feather=request.feather)
         picture, support = finished.picture, support | finished.support
         masks.append(mask.array)
     used = [instruction.prompt for instruction in instructions] if request.finish == "repaint" else words
@@ -118,33 +125,37 @@ def _words(instructions: list[Instruction], place: BoolArray | None) -> list[str
     return [instruction.at(place_of(place)) for instruction in instructions]
 
 
-def _repaint(
-    backbone: Backbone,
-    picture: Picture,
-    mask: Mask,
-    prompt: str,
-    seed: int,
-    request: EditRequest,
-    steps: _Steps,
-) -> tuple[Composite, tuple[StageRecord, ...]]:
-    """The thing painted into the mask: an insertion like any other."""
-    insertion = request.replace(
+def _insertion(request: EditRequest, instruction: Instruction, mask: Mask, seed: int) -> EditRequest:
+    """The thing painted into the mask: a request like any other insertion's."""
+    return request.replace(
         verb="insert",
         instruction=(),
         place=None,
-        prompt=prompt,
+        prompt=instruction.prompt,
         mask_sha256=mask_sha256(mask),
         seed=seed,
         guidance_scale=request.repaint_guidance_scale,
     )
+
+
+def _repaint(
+    backbone: Backbone, insertion: EditRequest, inputs: Inputs, draft: FloatArray, request: EditRequest, steps: _Steps
+) -> tuple[Composite, tuple[StageRecord, ...]]:
     words = words_of(insertion, None, backbone.background_prompt)
     encoded = encode_words(backbone, words, insertion.negative_prompt, 0.0)
-    inputs = Inputs(picture, mask)
-    return paint_mask(backbone, insertion, inputs, encoded, progress=lambda _done, _total: steps.advance())
+    return paint_mask(
+        backbone,
+        insertion,
+        inputs,
+        encoded,
+        progress=lambda _done, _total: steps.advance(),
+        draft=draft if request.repaint_strength < 1 else None,
+        strength=request.repaint_strength,
+    )
 
 
-def _take(picture: Picture, mask: Mask, proposal: Proposal, window: Window, request: EditRequest) -> Composite:
-    """The instruction model's pixels inside the mask: picture + enlarged (result - source).
+def _draft(picture: Picture, proposal: Proposal, window: Window, request: EditRequest) -> FloatArray:
+    """The scene with the instruction model's pixels in it: picture + enlarged (result - source).
 
     What the model's size cannot hold of the picture stays where little has changed (in a shadow), and goes with the
     change: nothing of a table's grain shows through a mug.
@@ -155,4 +166,4 @@ def _take(picture: Picture, mask: Mask, proposal: Proposal, window: Window, requ
     lost = part - Window.resize(proposal.before, window.size, "bicubic")
     kept = np.clip(1 - change.difference / (2 * request.change_threshold), 0, 1)
     part[...] = np.clip(added + Window.resize(kept, window.size, "bilinear")[..., None] * lost, 0.0, 1.0)
-    return composite(picture, view, repainted(request, mask), growth=request.growth, feather=request.feather)
+    return view

@@ -10,7 +10,7 @@ from intarsia.editing.errors import EditingError
 from intarsia.editing.inputs import Inputs, repainted
 from intarsia.editing.outpaint import paint_frame
 from intarsia.editing.paint import PaintOptions, PaintProgress, paint, seam_ring
-from intarsia.editing.pictures import seen_by_model
+from intarsia.editing.pictures import FloatArray, seen_by_model
 from intarsia.editing.reference_models import reference_in
 from intarsia.editing.subjects import subject_in
 from intarsia.editing.words import encode_words, words_of
@@ -75,8 +75,10 @@ def paint_mask(
     subject: Subject | None = None,
     adapters: ReferenceAdapters | None = None,
     progress: PaintProgress | None = None,
+    draft: FloatArray | None = None,
+    strength: float = 1.0,
 ) -> tuple[Composite, tuple[StageRecord, ...]]:
-    """An insertion or a removal, and the windows that were painted in."""
+    """An insertion or a removal, and the windows that were painted in; `draft` and `strength` as in `paint`."""
     mask = repainted(request, inputs.mask).grow(request.growth)
     view = seen_by_model(inputs.scene)
     with (
@@ -92,6 +94,8 @@ def paint_mask(
             options=PaintOptions.of(request),
             seed=request.seed,
             reference=reference,
+            draft=draft,
+            strength=strength,
             progress=progress,
         )
     ring = seam_ring(painted.stages, request.feather, backbone.latent_factor)

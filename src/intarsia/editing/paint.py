@@ -22,6 +22,7 @@ from intarsia.sampling import (
     ReferenceBranch,
     Stage,
     StageInput,
+    late_start,
     make_generators,
     make_scheduler,
     plan_stages,
@@ -95,8 +96,8 @@ class Plan:
     stages: tuple[Stage, ...]
 
 
-def plan(backbone: Backbone, mask: Mask, options: PaintOptions) -> Plan:
-    """Which windows are painted at which sizes in which steps.
+def plan(backbone: Backbone, mask: Mask, options: PaintOptions, strength: float = 1.0) -> Plan:
+    """Which windows are painted at which sizes in which steps; `strength`: see `late_start`.
 
     The local window is adaptive (`local_share`) or the paper's; the global one is the scene, or
     (`context_share`) a larger window around the mask. Where both are the same, all steps go to the local
@@ -119,7 +120,7 @@ def plan(backbone: Backbone, mask: Mask, options: PaintOptions) -> Plan:
         for name, window in windows.items()
     }
     lam = 1.0 if local == whole and options.lam > 0 else options.lam
-    return Plan(windows, sizes, tuple(plan_stages(options.steps, lam)))
+    return Plan(windows, sizes, tuple(late_start(plan_stages(options.steps, lam), strength)))
 
 
 def paint(
@@ -132,10 +133,13 @@ def paint(
     options: PaintOptions,
     seed: int,
     reference: ReferenceBranch | None = None,
+    draft: FloatArray | None = None,
+    strength: float = 1.0,
     progress: PaintProgress | None = None,
 ) -> Painted:
     """Repaint the mask (H, W) of a scene (H, W, 3) in [0, 1] by the disentangled local-global framework (eq.
-    3-6). `reference`: what the model sees of reference photos, in both windows.
+    3-6). `reference`: what the model sees of reference photos, in both windows. `draft` (H, W, 3): the scene with
+    something in the mask already; painting starts from it, at the noise of the steps that `strength` leaves.
 
     Everything random comes from one generator made from `seed`. Neither the scene nor the model is changed.
 
@@ -144,7 +148,7 @@ def paint(
         settings.
     """
     area = Mask(mask)
-    chosen = plan(backbone, area, options)
+    chosen = plan(backbone, area, options, strength)
     weights = area.feather(options.feather)[..., None]
     device = backbone.device
 
@@ -155,7 +159,7 @@ def paint(
         return StageInput(
             image=to_tensor(image).to(device),
             mask=to_tensor(hole[..., None].astype(np.float32), signed=False).to(device),
-            fill=to_tensor(fill_hole(image, hole)).to(device),
+            fill=to_tensor(fill_hole(image, hole) if draft is None else window.read(draft, size)).to(device),
         )
 
     def paste(stage: Stage, scene: FloatArray, picture: Tensor) -> FloatArray:
@@ -171,7 +175,7 @@ def paint(
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, options.steps)
+            progress(done, options.steps - chosen.stages[0].start)
 
     result = run_stages(
         backbone,

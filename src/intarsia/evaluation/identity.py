@@ -33,6 +33,7 @@ _OF_ADDING = {
     "place",
     "image_guidance_scale",
     "repaint_guidance_scale",
+    "repaint_strength",
     "change_threshold",
     "finish",
     "chain",

@@ -140,6 +140,10 @@ class EditRequest(BaseModel):
     """Adding: the inpainting model paints the thing where the instruction model put it, or its pixels are taken."""
     repaint_guidance_scale: float = Field(ge=0, le=100)
     """Adding: the guidance of that repainting."""
+    repaint_strength: float = Field(gt=0, le=1)
+    """Adding: the share of the steps of that repainting; it starts from the instruction model's pixels with as much
+    noise. 1 paints anew.
+    """
     chain: Literal["restored", "plain"]
     """Adding: what the next instruction sees: the last latents, outside the change restored or as they are."""
     add_model: str = "miniature-add"

@@ -13,7 +13,7 @@ from intarsia.sampling.parametrisation import NoiseLevel, denoised_from, noise_l
 from intarsia.sampling.reference import ReferenceBranch
 from intarsia.sampling.run_stages import StageInput, StageOutput, StagesResult, run_stages
 from intarsia.sampling.schedulers import SCHEDULERS, make_scheduler, set_steps
-from intarsia.sampling.stages import Stage, plan_stages
+from intarsia.sampling.stages import Stage, late_start, plan_stages
 
 __all__ = [
     "SCHEDULERS",
@@ -39,6 +39,7 @@ __all__ = [
     "draw_noise",
     "guide",
     "guide_apart",
+    "late_start",
     "latent_mask",
     "make_generators",
     "make_scheduler",

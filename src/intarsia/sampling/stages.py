@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from intarsia.sampling.errors import SamplingError
@@ -30,6 +31,20 @@ class Stage:
             raise SamplingError(
                 f"stage {self.name!r} has no steps in [{self.start}, {self.end}): use start < end"
             )
+
+
+def late_start(stages: Sequence[Stage], strength: float) -> list[Stage]:
+    """The plan without its first (1 - strength)·steps steps, rounded, for painting that starts from a draft
+    (Meng et al. 2022, SDEdit): 1 is the whole plan, and one step at least is left.
+
+    Raises:
+        SamplingError: strength outside (0, 1].
+    """
+    if not 0.0 < strength <= 1.0:
+        raise SamplingError(f"strength {strength} is outside its range: use above 0 (the draft) to 1 (painted anew)")
+    steps = stages[-1].end
+    first = min(math.floor((1 - strength) * steps + 0.5), steps - 1)
+    return [replace(stage, start=max(stage.start, first)) for stage in stages if stage.end > first]
 
 
 def plan_stages(

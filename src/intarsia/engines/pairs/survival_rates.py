@@ -56,7 +56,9 @@ class Survival:
             theirs = PAPER[name]
             shares = " | ".join(f"{100 * share:.1f} %" for share in (before, theirs[0], start, theirs[1]))
             lines.append(f"| {name} | {self.left[name]} | {shares} |")
-        return "\n".join([*lines, "", f"{self.unusable} more annotations cannot be used or are dropped."])
+        if self.unusable:
+            lines += ["", f"Not counted: {self.unusable} annotations that cannot be used or are dropped."]
+        return "\n".join(lines)
 
 
 def survival(run: str | Path, *, cut: str | Path | None = None) -> Survival:
