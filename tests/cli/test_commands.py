@@ -169,13 +169,13 @@ def test_models_lists_the_catalog(run: Run) -> None:
 
 
 def test_demo_writes_the_sheet_and_the_single_pictures(run: Run, tmp_path: Path, model_folder: Path) -> None:
-    from intarsia.cli.demo_world import SHOWN, file_names
+    from intarsia.cli.demo_world import ADDED, SHOWN, file_names
 
     out = tmp_path / "demo"
     done = run("demo", "--output", out, "--quick", "--model", model_folder)
     assert done.code == 0 and str(out / "sheet.png") in done.out.splitlines()[-1]
     assert "no weights for references" in done.err
-    expected = sorted(set(file_names()) - {f"{name}.png" for name in SHOWN})
+    expected = sorted(set(file_names()) - {f"{name}.png" for name in (*SHOWN, *ADDED)})
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == expected
     sheet = Picture.load(out / "sheet.png")
     assert sheet.size[1] > 1000 and sheet.size[0] > 600
@@ -184,22 +184,41 @@ def test_demo_writes_the_sheet_and_the_single_pictures(run: Run, tmp_path: Path,
     assert run("demo", "--output", out, "--quick", "--model", model_folder).code == 2
 
 
-def test_demo_shows_what_one_photo_gives(run: Run, tmp_path: Path, model_folder: Path) -> None:
+def test_demo_shows_what_one_photo_and_an_instruction_give(
+    run: Run, tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tests.editing.conftest import save_random_reference
+    from tests.editing.drawing_model import block, drawing_model
 
     from intarsia.backbones import load_backbone
-    from intarsia.cli.demo_world import SHOWN, file_names
+    from intarsia.cli.demo_world import ADDED, SHOWN, demo_world, file_names
+    from intarsia.editing import NothingAddedError, Studio, instruct_models
+
+    words = demo_world(model_folder).instruction
+    adder = drawing_model(**{words: block(0.4, 0.1, 0.3, 0.25, (0.8, 0.1, 0.1))})
+    monkeypatch.setattr(instruct_models, "load_instruct_model", lambda *given, **named: adder)
 
     able = tmp_path / "model"
     shutil.copytree(model_folder, able)
     save_random_reference(able / "reference", load_backbone(able))
     out = tmp_path / "demo"
-    done = run("demo", "--output", out, "--quick", "--model", able)
-    assert done.code == 0 and "no weights" not in done.err
+    done = run("demo", "--output", out, "--quick", "--model", able, "--add-model", model_folder)
+    assert done.code == 0 and "left out" not in done.err
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == sorted(file_names())
     plain, worded, wider = (Picture.load(out / f"{name}.png") for name in SHOWN)
     assert plain.sha256 != worded.sha256 and plain.size == worded.size
     assert wider.size == (round(plain.size[0] / 0.75), round(plain.size[1] / 0.75))
+    scene, added, swapped = (Picture.load(out / f"{name}.png") for name in ("scene", ADDED[0], ADDED[2]))
+    change = Picture.load(out / f"{ADDED[1]}.png").pixels[..., 0] == 255
+    assert 0 < change.mean() < 0.5 and np.array_equal(added.pixels[~change], scene.pixels[~change])
+    assert len({scene.sha256, added.sha256, swapped.sha256}) == 3
+
+    def nothing(*given: object, **options: object) -> None:
+        raise NothingAddedError("it added nothing")
+
+    monkeypatch.setattr(Studio, "add", nothing)
+    again = run("demo", "--output", out, "--quick", "--model", able, "--add-model", model_folder, "--overwrite")
+    assert again.code == 0 and "instruction is left out: it added nothing" in again.err
 
 
 def test_the_sheet_holds_pictures_of_any_shape() -> None:

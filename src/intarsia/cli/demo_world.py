@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intarsia.imaging import Picture
+from intarsia.perception import place_of
 from intarsia.result import output_folder
 from intarsia.tabletop import Level, Subject, level, photo_scenes, sample_scene, split_seed
 
@@ -26,6 +27,8 @@ PHOTO_SIDE = 192
 SCENE_SIDE = 192
 BOX_MARGIN = 0.12
 """How much larger than the toy the box is drawn, on each side."""
+ADDED = ("added", "added-change", "added-subject")
+"""What an instruction adds, which pixels that changed, and the learned toy painted there instead."""
 DEFAULT_LEVEL = "small"
 PICTURES = ("as-it-is", "other-colour-and-material", "with-accessory")
 SHOWN = ("from-one-photo", "from-one-photo-and-words", "wider")
@@ -35,7 +38,7 @@ SHOWN = ("from-one-photo", "from-one-photo-and-words", "wider")
 @dataclass(frozen=True, eq=False)
 class DemoWorld:
     """Everything that is rendered; `box` is (x, y, width, height) in the scene; `prompts`: file stem ->
-    words. `reference` is one photo of another toy, `reference_words` an edit of it.
+    words. `reference` is one photo of another toy, `reference_words` an edit of it; `instruction` asks for a thing.
     """
 
     class_noun: str
@@ -48,6 +51,7 @@ class DemoWorld:
     reference: Picture
     reference_mask: Picture
     reference_words: str
+    instruction: str
 
     def write(self, folder: Path, *, overwrite: bool) -> None:
         """photos/NN.png, photos/masks/NN.png, scene.png and the reference with its mask."""
@@ -65,7 +69,7 @@ def file_names() -> list[str]:
     """All files that the demo writes, relative to its folder."""
     photos = [f"photos/{number:02d}.png" for number in range(PHOTOS)]
     masks = [f"photos/masks/{number:02d}.png" for number in range(PHOTOS)]
-    pictures = [f"{name}.png" for name in (*PICTURES, *SHOWN)]
+    pictures = [f"{name}.png" for name in (*PICTURES, *SHOWN, *ADDED)]
     scenes = ["scene.png", "reference.png", "reference_mask.png"]
     return [*photos, *masks, *scenes, *pictures, "sheet.png", "subject.safetensors"]
 
@@ -96,6 +100,7 @@ def demo_world(model_folder: Path) -> DemoWorld:
         reference=_picture(shown.images[0].permute(1, 2, 0).numpy()),
         reference_mask=Picture.from_array(shown.visible(0)[0].numpy().astype(np.uint8) * 255),
         reference_words=prompts_for(other, world)[PICTURES[1]],
+        instruction=f"add a {world.colours[-1]} {subject.name} at {place_of(place)}",
     )
 
 

@@ -17,6 +17,9 @@ _CLOSE_UP = 1.35
 """A close-up shows this many times the box's longer side."""
 
 
+Tiles = tuple[tuple[Picture, str], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Sheet:
     """What is on it; `box` is (x, y, width, height) in the scene; results are pictures and their prompts."""
@@ -24,16 +27,15 @@ class Sheet:
     photos: tuple[Picture, ...]
     scene: Picture
     box: tuple[int, int, int, int]
-    results: tuple[tuple[Picture, str], ...]
+    results: Tiles
     description: str
-    reference: Picture | None = None
-    shown: tuple[tuple[Picture, str], ...] = ()
-    """What was made from the reference, with captions."""
+    rows: tuple[tuple[str, Tiles], ...] = ()
+    """Further rows: a heading, pictures with captions."""
 
 
 def draw_sheet(sheet: Sheet) -> Picture:
     """Rows: the photos; the scene with the mask outlined and the results, enlarged; each place close up; the
-    reference and what was made of it alone.
+    further rows.
     """
     page = _Page()
     page.heading(f"Learned from {len(sheet.photos)} photos: {sheet.description}")
@@ -45,10 +47,9 @@ def draw_sheet(sheet: Sheet) -> Picture:
     page.heading("The same places, close up")
     frame = _close_up(sheet.box, marked.size)
     page.row([(image.crop(frame), "") for image, _ in [(marked, ""), *pictures]])
-    if sheet.reference is not None and sheet.shown:
-        page.heading("From one photo, nothing learned")
-        tiles = [(_image(picture), caption) for picture, caption in sheet.shown]
-        page.row([(_image(sheet.reference), "the reference"), *tiles])
+    for heading, tiles in sheet.rows:
+        page.heading(heading)
+        page.row([(_image(picture), caption) for picture, caption in tiles])
     return page.picture()
 
 

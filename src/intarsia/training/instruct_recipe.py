@@ -55,7 +55,7 @@ class InstructRecipe:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
-MINIATURE_INSTRUCT = InstructRecipe("miniature", location_share=0.5, crops=4, object_weight=4.0)
+MINIATURE_INSTRUCT = InstructRecipe("miniature", images=96_000, location_share=0.5, crops=4, object_weight=4.0)
 """Places are said twice as often as in the paper's data, and the object counts four times: in the latents of a small
 picture it is a twentieth, and the frozen text towers, which learned captions, hardly tell "left" from "right"."""
 SMOKE_INSTRUCT = replace(MINIATURE_INSTRUCT, name="smoke", images=64, batch=8, warmup=16, crops=1)
