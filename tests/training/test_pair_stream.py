@@ -86,14 +86,15 @@ def test_pairs_are_decoded(folders: tuple[Path, Path]) -> None:
         assert pair.instructions == (f"add a red square {int(pair.key)}", "add a square", "")
 
 
-def test_an_engines_output_is_read_where_it_is_committed_and_chosen(tmp_path: Path) -> None:
+def test_an_engines_output_is_read_once_it_is_finished_and_where_it_is_chosen(tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    write_shards(tmp_path / "run" / "shards", (2, 2, 2))
+    write_shards(tmp_path / "run" / "shards", (2, 2))
     (tmp_path / "run" / "engine.json").write_text("{}")
-    for shard in ("00000", "00001"):
-        (tmp_path / "run" / "shards" / f"{shard}.json").write_text("{}")
+    with pytest.raises(PairError, match="not finished"):
+        ShardStream(tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").write_text("{}")
     # What engines keep of all rows, without pictures, beside the tars.
     table = pyarrow.table({"key": ["00000", "00001", "00002", "00003"], "rejected": [None, "small", None, "small"]})
     pyarrow.parquet.write_table(table, tmp_path / "run" / "shards" / "00000.parquet")

@@ -66,18 +66,20 @@ class TableUnit:
 
 
 def find_units(folder: str | Path) -> list[Unit]:
-    """The rows of a folder, in a fixed order: of an engine's output what is committed and, where thresholds have
-    decided, chosen; else of all tars in it or, if there are none, of all Parquet files. Files named as held out
-    ("test…", "val…") are left out.
+    """The rows of a folder, in a fixed order: of an engine's finished output what its thresholds have chosen; else
+    of all tars in it or, if there are none, of all Parquet files. Files named as held out ("test…", "val…") are
+    left out.
 
     Raises:
-        PairError: no folder, none of these in it, or a file that cannot be read.
+        PairError: no folder, none of these in it, a run that is not finished, or a file that cannot be read.
     """
     root = Path(folder)
     if not root.is_dir():
         raise PairError(f"there is no folder {root}: give the output of the pairs engine, or PIPE's Parquet files")
     if (root / "engine.json").is_file():
-        tars = [path for path in sorted((root / "shards").glob("*.tar")) if path.with_suffix(".json").is_file()]
+        if not (root / "manifest.json").is_file():
+            raise PairError(f"the run in {root} is not finished: start its engine there once more")
+        tars = sorted((root / "shards").glob("*.tar"))
         chosen = _chosen(root / "selection.parquet")
     else:
         tars, chosen = _files(root, "*.tar"), None
