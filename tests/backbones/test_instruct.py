@@ -20,6 +20,7 @@ from intarsia.backbones import (
     Backbone,
     BackboneError,
     MissingWeightsError,
+    address_of,
     catalog,
     find_model,
     load_backbone,
@@ -166,6 +167,12 @@ def test_the_small_layout_brings_the_model_back(base: Backbone, tmp_path: Path) 
     folder = tmp_path / "models" / "add"
     folder.mkdir(parents=True)
     (folder / "old").write_text("old")
+    with pytest.raises(BackboneError, match="no model that was trained here"):
+        save_instruct_model(folder, unet, base, names, {})
+    assert (folder / "old").read_text() == "old"
+    (folder / "old").unlink()
+    save_instruct_model(folder, unet, base, names, {})
+    (folder / "old").write_text("old")
     save_instruct_model(folder, unet, base, names, {"name": "add", "license": "Apache-2.0"})
     assert sorted(p.name for p in folder.parent.iterdir()) == ["add"] and not (folder / "old").exists()
     assert json.loads((folder / "model_card.json").read_text())["name"] == "add"
@@ -182,6 +189,16 @@ def test_the_small_layout_brings_the_model_back(base: Backbone, tmp_path: Path) 
     for load in (load_backbone, load_instruct_base):
         with pytest.raises(BackboneError):
             load(folder)
+
+
+def test_a_base_in_a_folder_with_a_catalog_name_is_found_again(tmp_path: Path) -> None:
+    save_tiny(tiny_backbone(2), tmp_path / "miniature")
+    namesake = load_backbone(tmp_path / "miniature")
+    save_instruct_model(tmp_path / "add", *_swap(trained(namesake), namesake), {})
+    assert json.loads((tmp_path / "add" / "model_index.json").read_text())["base"] == "../miniature"
+    assert load_instruct_model(tmp_path / "add").kind == "instruct"
+    assert address_of("miniature", find_model("miniature")[1]) == "miniature"
+    assert address_of("miniature", tmp_path / "miniature") == str(tmp_path / "miniature")
 
 
 def test_a_base_with_an_adapter_in_it_is_refused(base: Backbone, tmp_path: Path) -> None:

@@ -326,3 +326,19 @@ def test_instructions_are_for_adding_only(adding: Studio) -> None:
         adding.insert(room(), box=(1, 1, 8, 8), prompt="a mug", instruction=("a mug",))
     with pytest.raises(RequestError, match="for adding only"):
         adding.remove(room(), box=(1, 1, 8, 8), place="1,1,8,8")
+
+
+def test_words_are_refused_before_the_instruction_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from intarsia.editing import instruct_models
+
+    monkeypatch.setattr(instruct_models, "find_model", lambda *given: pytest.fail("looked for a model"))
+    with pytest.raises(InstructionError, match="asks to remove"):
+        Studio(tiny_studio().backbone).add(room(), "just remove the mug")
+
+
+def test_the_smallest_place_is_seen_with_its_surroundings(adding: Studio) -> None:
+    scene = room()
+    model = drawing_model(**{f"{MUG} at the center": block(0.3, 0.3, 0.4, 0.4, RED)})
+    result = Studio(adding.backbone, model).add(scene, "a red mug", place=(40, 30, 1, 1), **DIRECT)
+    assert result.recipe.stages[0].window[2:] == (24, 24)
+    assert np.array_equal(result.picture.pixels[~result.support], scene.pixels[~result.support])

@@ -154,3 +154,17 @@ def test_the_mask_comes_to_the_scenes_size(scale: float) -> None:
     there = Window.resize(mug.astype(np.float32), window.size, "area") > 0.5
     assert window.crop(mask)[there].all()
     assert window.crop(mask).mean() < 2 * change.mask.mean()
+
+
+def test_what_stands_where_the_words_say_comes_first() -> None:
+    scene = table()
+    both, small = with_mug(scene, 0.15)
+    both[18:30, 30:50] = (0.1, 0.7, 0.2)
+    left = np.zeros((64, 64), bool)
+    left[:, :21] = True
+    largest = find_change(scene, both, threshold=0.12).mask
+    named = find_change(scene, both, threshold=0.12, cell=left).mask
+    assert largest[24, 40] and not (largest & small).any()
+    assert named[small].mean() > 0.9 and not named[24, 40]
+    elsewhere = find_change(scene, both, threshold=0.12, cell=np.roll(left, 40, 1) & (np.arange(64) > 50)).mask
+    assert np.array_equal(elsewhere, largest)

@@ -18,7 +18,7 @@ from intarsia.evaluation.__main__ import main
 from intarsia.evaluation.add import _of_kind
 from intarsia.evaluation.card import ADD_BESIDE, ADD_GOALS, beside, table, write_markdown
 from intarsia.evaluation.identity import add_settings_hash, settings_hash
-from intarsia.evaluation.placement import other_masks, placement_of, table_area
+from intarsia.evaluation.placement import free_places, is_at, other_masks, placement_of, table_area
 from intarsia.evaluation.quadruplets import write_tabletop
 from intarsia.evaluation.removals import REMOVED_PSNR, judge_removals
 from intarsia.imaging import Picture
@@ -58,7 +58,10 @@ def test_instructions_name_held_out_things_and_every_second_one_a_place(judges: 
         assert case.subject == subject and split_of(subject.seed) == "test"
         told = parse_instruction(ask.words)
         assert told.thing == f"{subject.colour} {subject.name}" and told.place == ask.place
-        assert ask.place == (place_of(case.silhouette) if i % 2 else None)
+        others = other_masks(case.scene.without(0), len(case.mask))
+        assert ask.place in (free_places(others, len(case.mask)) or [place_of(case.silhouette)]) if i % 2 else True
+        assert (ask.place is None) == (i % 2 == 0) and bench.ask(i) == ask
+    assert len({bench.ask(i).place for i in range(1, 42, 2)}) == 3
     assert len({bench.subject(i) for i in range(20)}) == 20
 
 
@@ -80,8 +83,12 @@ def test_the_truth_is_judged_like_the_control_in_every_kind_of_picture(judges: J
     rows: dict[str, Any] = bench.results.metrics
     for kind in ("class", "colour"):
         assert rows[f"add_{kind}"]["value"] == rows[f"add_judge_{kind}"]["value"]
-    assert rows["add_placement"]["value"] == rows["add_truth_placement"]["value"] == 1.0
-    assert rows["add_place"] == {**rows["add_place"], "value": 1.0, "n": 1}
+    assert rows["add_truth_placement"]["value"] == 1.0
+    told = [None if (place := bench.ask(i).place) is None else is_at(bench.case(i).full, place) for i in range(3)]
+    assert rows["add_placement"]["value"] == pytest.approx(np.mean([place is not False for place in told]), abs=1e-4)
+    assert rows["add_place"] == {**rows["add_place"], "value": float(bool(told[1])), "n": 1}
+    assert rows["add_place_elsewhere"]["value"] == (0 if told[1] else 0.5)
+    assert 0 <= rows["add_before_class"]["value"] <= 1 and rows["add_before_colour"]["judges"] == judges.hash
     assert rows["add_bytes_changed"]["value"] == 0 and rows["add_nothing"]["value"] == 0
     assert rows["add_class"]["judges"] == judges.hash and "judges" not in rows["add_placement"]
     assert 0 < rows["add_support"]["value"] < 0.5 and rows["add_class"]["adapters"] == "add-1"
@@ -94,7 +101,7 @@ def test_nothing_added_is_wrong_and_careless_adding_is_counted(judges: Judges, t
     bench = make_bench(Fake(nothing), judges, tmp_path / "a.json")
     bench.add(2)
     rows: dict[str, Any] = bench.results.metrics
-    for key in ("add_class", "add_colour", "add_placement", "add_place", "add_bytes_changed"):
+    for key in ("add_class", "add_colour", "add_placement", "add_place", "add_place_elsewhere", "add_bytes_changed"):
         assert rows[key]["value"] == 0
     assert rows["add_nothing"]["value"] == 1
 
@@ -118,9 +125,9 @@ def test_parts_are_merged_and_the_engines_numbers_outlive_another_instruction_mo
 
     monkeypatch.setattr(pair_runs, "kill_numbers", lambda kills, seed: (0, 1, 2))
     monkeypatch.setattr(pair_runs, "same_numbers", lambda n, seed, model: {"different": 0, "kept": 4, "ray": 0.0})
-    found = {"auc": 0.55, "n": 40, "low": 0.5, "high": 0.6}
+    found = {"auc": 0.55, "auc_n": 40, "auc_low": 0.5, "auc_high": 0.6}
     monkeypatch.setattr(pair_runs, "probe_numbers", lambda n, seed, model, preset, folder: found)
-    removal = {"masks": 9, "gated": 7, "kept": 6, "overhead": 0.02, "seconds": 3.0, "timed_rows": 10}
+    removal = {**found, "masks": 9, "gated": 7, "kept": 6, "overhead": 0.02, "seconds": 3.0, "timed_rows": 10}
     removal |= {f"{name}_{when}": 0.5 for name in ("success", "psnr", "gone") for when in ("before", "gated", "after")}
     monkeypatch.setattr(pair_runs, "removal_numbers", lambda *given: {**removal, "success_after": 0.75})
     path = tmp_path / "add.json"
@@ -132,8 +139,9 @@ def test_parts_are_merged_and_the_engines_numbers_outlive_another_instruction_mo
         part = make_bench(Fake(blank), judges, path, CaseValues.beside(path, {"w": 1}, (k, 2)))
         part.add(3)
         assert not path.exists()
-    merged = make_bench(Fake(None), judges, path, CaseValues.beside(path, {"w": 1}, resume=True))
+    merged = make_bench(Fake(blank), judges, path, CaseValues.beside(path, {"w": 1}, resume=True))
     merged.add(3)
+    merged.direct(2)
     merged.kills(7)
     merged.engine_same(2)
     merged.edit_detection(5)
@@ -170,7 +178,10 @@ def test_where_things_stand_by_hand() -> None:
     assert placement_of(box(40, 10, 65, 30), floor, [box(0, 0, 0, 0)], None).right
     assert placement_of(box(20, 5, 60, 25), floor, [], "the right").place is False
     assert not placement_of(box(20, 5, 60, 25), floor, [], "the right").right
-    assert placement_of(box(40, 24, 50, 44), floor, [], "the left").place  # a little beyond the cell
+    assert placement_of(box(40, 22, 50, 42), floor, [], "the left").place  # a little beyond the cell
+    assert not placement_of(box(40, 26, 50, 46), floor, [], "the left").place
+    assert free_places([], 90) == ["the left", "the center", "the right"]
+    assert free_places([box(40, 20, 60, 45), box(0, 0, 30, 90)], 90) == ["the right"]
 
 
 def test_the_table_is_found_and_true_things_stand_on_it(judges: Judges, tmp_path: Path) -> None:

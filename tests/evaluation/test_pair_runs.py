@@ -102,7 +102,9 @@ def test_the_probe_is_asked_of_kept_pairs(model: str, tmp_path: Path, monkeypatc
     monkeypatch.setattr(pair_runs, "run_scenes", scenes)
     monkeypatch.setattr(pairs, "read_pairs", lambda run: asked.append(run))
     monkeypatch.setattr(pairs, "probe_edits", lambda found: pairs.ProbeReport(4, 0.5, (0.4, 0.6)))
-    assert pair_runs.probe_numbers(4, 3, model, "paper") == {"auc": 0.5, "n": 4, "low": 0.4, "high": 0.6}
+    assert pair_runs.probe_numbers(4, 3, model, "paper") == {
+        "auc": 0.5, "auc_n": 4, "auc_low": 0.4, "auc_high": 0.6
+    }  # fmt: skip
     assert asked == [(4, 3, model, "paper"), tmp_path]
 
 

@@ -11,6 +11,7 @@ from intarsia.perception import (
     PLACES,
     InstructionError,
     PerceptionError,
+    PlaceError,
     parse_instruction,
     place_box,
     place_of,
@@ -41,6 +42,27 @@ from intarsia.perception import (
         ("add a a yellow  duck wearing a hat", "a yellow duck wearing a hat", None),
         ("add the duck", "a duck", None),
         ("add a sign that says delete me", "a sign that says delete me", None),
+        ("at the left, add a red mug", "a red mug", "the left"),
+        ("on the left add a mug", "a mug", "the left"),
+        ("on the table, put a mug", "a mug", None),
+        ("add a mug in the left upper corner", "a mug", "the top left"),
+        ("add a mug, please", "a mug", None),
+        ("add a red mug right next to the teapot", "a red mug", None),
+        ("I want a red mug", "a red mug", None),
+        ("I'd like you to add an owl, thanks!", "an owl", None),
+        ("create a red mug", "a red mug", None),
+        ("give me a mug at the right", "a mug", "the right"),
+        ("set a mug on the table", "a mug", None),
+        ("add 2 mugs", "2 mugs", None),
+        ("add flowers", "flowers", None),
+        ("owl", "an owl", None),
+        ("clear glass vase", "a clear glass vase", None),
+        ("add a vase, clear glass", "a vase, clear glass", None),
+        ("change purse", "a change purse", None),
+        ("make-up bag", "a make-up bag", None),
+        ("add an inside-out shirt", "an inside-out shirt", None),
+        ("add a delete key", "a delete key", None),
+        ("make a red mug", "a red mug", None),
     ],
 )  # fmt: skip
 def test_what_is_added_and_where(text: str, prompt: str, place: str | None) -> None:
@@ -52,15 +74,22 @@ def test_the_words_keep_relations_and_get_a_verb() -> None:
     assert parse_instruction(" a mug  next to the teapot. ").words == "add a mug next to the teapot"
     assert parse_instruction("Put a a mug at the left").words == "Put a mug at the left"
     moved = parse_instruction("put a mug at the left")
-    assert moved.at("the top right") == "put a mug at the top right"
+    assert moved.at("the top right") == "add a mug at the top right"
+    assert moved.at("upper left corner") == "add a mug at the top left"
     assert parse_instruction(moved.at("the bottom")).place == "the bottom"
-    with pytest.raises(InstructionError, match="'nowhere' is no place"):
+    with pytest.raises(PlaceError, match="'nowhere' is no place"):
         moved.at("nowhere")
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("a mug", 1), ("two mugs", 2), ("add a mug and a duck", 2), ("a duck with hat and scarf", 1)]
-)
+    ("text", "count"),
+    [
+        ("a mug", 1), ("two mugs", 2), ("add a mug and a duck", 2), ("a duck with hat and scarf", 1), ("2 mugs", 2),
+        ("several mugs", 2), ("six mugs", 6), ("a couple of mugs", 2), ("a mug plus a duck", 2), ("flowers", 2),
+        ("a robot wearing a hat and a scarf", 1), ("a glass", 1), ("a bus", 1), ("some water", 1), ("a dress", 1),
+        ("a vase of flowers", 1), ("a bottle and two glasses", 3),
+    ],
+)  # fmt: skip
 def test_how_many_things(text: str, count: int) -> None:
     assert parse_instruction(text).count == count
 
@@ -85,12 +114,38 @@ def test_how_many_things(text: str, count: int) -> None:
         ("add a mug, then delete the duck", "asks to delete"),
         ("replace the mug with a duck", "asks to replace"),
         ("turn the mug blue", "asks to turn"),
+        ("let's remove the mug", "asks to remove"),
+        ("just remove the mug", "asks to remove"),
+        ("we should delete the duck", "asks to delete"),
+        ("add a mug but remove the duck", "asks to remove"),
+        ("Add: remove the mug", "asks to remove"),
+        ("put the mug away", "asks to put"),
+        ("hide the mug", "asks to hide"),
+        ("cover the mug", "asks to cover"),
+        ("color the mug blue", "asks to color"),
+        ("paint the mug red", "asks to paint"),
+        ("blur the background", "asks to blur"),
+        ("replace mugs by ducks", "asks to replace"),
+        ("add nothing", "says what not to add"),
+        ("don't add a mug", "says what not to add"),
+        ("add no mug", "says what not to add"),
     ],
 )
 def test_what_is_no_addition_is_one_line(text: str, words: str) -> None:
     with pytest.raises(InstructionError, match=words) as caught:
         parse_instruction(text)
     assert "\n" not in str(caught.value) and "add a red mug" in str(caught.value)
+
+
+def test_what_a_model_is_told_has_one_verb_and_places_by_their_names() -> None:
+    told = {
+        "put a red mug on the left hand side": "add a red mug at the left",
+        "at the upper left, insert a duck": "add a duck at the top left",
+        "place a mug next to the teapot": "add a mug next to the teapot",
+        "two ducks": "add two ducks",
+        "a mug on the table, please": "add a mug on the table",
+    }
+    assert {text: parse_instruction(text).told for text in told} == told
 
 
 @given(text=st.text(max_size=60))
@@ -123,7 +178,7 @@ def test_nine_places_cover_the_picture_and_have_other_names() -> None:
     assert (seen == 1).all()
     assert place_box("top-left", (9, 9)) == place_box("at the upper left corner", (9, 9)) == (0, 0, 3, 3)
     assert place_box("center right", (9, 9)) == place_box("the right", (9, 9))
-    with pytest.raises(InstructionError, match="no place"):
+    with pytest.raises(PlaceError, match="no place"):
         place_box("the moon", (9, 9))
     with pytest.raises(PerceptionError, match="nowhere"):
         place_of(np.zeros((4, 4), bool))

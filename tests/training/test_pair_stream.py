@@ -161,3 +161,14 @@ def test_a_mirrored_pair_says_the_other_side() -> None:
     assert np.array_equal(mirrored.target, pair.target[:, ::-1]) and mirrored.location == "the right"
     twice = mirrored.mirrored()
     assert np.array_equal(twice.mask, pair.mask) and twice.instructions == pair.instructions
+
+
+def test_other_pairs_of_the_same_number_are_another_stream(tmp_path: Path) -> None:
+    one, same = (write_shards(tmp_path / name, (3, 4)) for name in ("one", "same"))
+    other = write_shards(tmp_path / "other", (3, 4), first=20)
+    assert ShardStream(one).state() == ShardStream(same).state()
+    with pytest.raises(PairError, match="digests"):
+        ShardStream(other).restore(ShardStream(one).state())
+    write_table(tmp_path / "tables" / "a.parquet", 4, 2)
+    write_table(tmp_path / "longer" / "a.parquet", 4, 4)
+    assert ShardStream(tmp_path / "tables").digests != ShardStream(tmp_path / "longer").digests

@@ -13,7 +13,7 @@ from intarsia.backbones.instruct_loading import (
     load_instruct_model,
     save_instruct_model,
 )
-from intarsia.backbones.known_models import CatalogEntry, catalog, find_model
+from intarsia.backbones.known_models import CatalogEntry, address_of, catalog, find_model
 from intarsia.backbones.loading import load_backbone
 from intarsia.backbones.locate import widen_for_inpainting
 from intarsia.backbones.weights import model_hash
@@ -24,6 +24,7 @@ __all__ = [
     "CatalogEntry",
     "MissingWeightsError",
     "UnknownModelError",
+    "address_of",
     "catalog",
     "check_instruct_folder",
     "find_model",

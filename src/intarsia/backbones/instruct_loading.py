@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from intarsia.backbones.backbone import Backbone
 from intarsia.backbones.errors import BackboneError
 from intarsia.backbones.instruct import start_instructions
-from intarsia.backbones.known_models import catalog, find_model
+from intarsia.backbones.known_models import address_of, catalog, find_model
 from intarsia.backbones.loading import load_folder, read_json
 from intarsia.backbones.weights import DIFFERENCE_CLASS, INDEX, WEIGHT_STEMS, layout_of, part_files
 
@@ -197,16 +197,15 @@ def save_instruct_model(
         raise BackboneError(f"{len(moved)} parameters differ from the base's ({moved[0]}, …): name them too")
     folder = Path(folder)
     check_instruct_folder(folder, overwrite=True)
-    new = folder.with_name(folder.name + ".new")
-    if new.exists():
-        shutil.rmtree(new)
+    new = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(new, ignore_errors=True)
     (new / "unet").mkdir(parents=True)
     shown = {key: values[key].detach().half().cpu().contiguous() for key in sorted(kept)}
     pattern = WEIGHT_STEMS["unet"] + "{suffix}.safetensors"
     save_torch_state_dict(shown, new / "unet", filename_pattern=pattern, max_shard_size=SHARD_SIZE)
     unet.save_config(new / "unet")
-    where = base.name
-    if base.name not in catalog and base.path is not None:
+    where = address_of(base.name, base.path)
+    if base.path is not None and where != base.name:
         where = Path(os.path.relpath(base.path.resolve(), folder.resolve())).as_posix()
     _write(new / INDEX, {"_class_name": DIFFERENCE_CLASS, "base": where, "base_hash": base.hash})
     _write(new / "model_card.json", card)

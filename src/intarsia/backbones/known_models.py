@@ -99,6 +99,18 @@ def find_model(name_or_folder: str | Path, *, download: bool = False) -> tuple[s
     )
 
 
+def address_of(name: str, folder: Path | None) -> str:
+    """What `find_model` finds a loaded model by: its name in the catalog, if that leads to this folder, else the folder.
+    A folder may bear another model's name."""
+    if folder is None:
+        return name
+    try:
+        known = name in catalog and find_model(name)[1].resolve() == folder.resolve()
+    except MissingWeightsError:
+        known = False
+    return name if known else str(folder)
+
+
 def _package_folder(entry: CatalogEntry) -> Path:
     folder = Path(str(files("intarsia"))) / entry.location
     if not (folder / "model_index.json").is_file():

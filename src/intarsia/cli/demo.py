@@ -66,8 +66,9 @@ def demo(
             suffix = Path(name).suffix
             check_output(output / name, overwrite=overwrite, suffixes=(suffix,))
         _, folder = find_model(model)
-        if add_model is not None:
-            find_model(add_model)
+        adder = add_model or ("miniature-add" if model == "miniature" else None)
+        if adder is not None:
+            find_model(adder)
         studio = open_studio(model, device, "float32")
         from intarsia.editing import NothingAddedError, SceneLostError
 
@@ -111,7 +112,6 @@ def demo(
             names += SHOWN
         else:
             reporter.say(f"model {model!r} has no weights for references: the row made from one photo is left out")
-        adder = add_model or ("miniature-add" if model == "miniature" else None)
         if adder is None:
             reporter.say("no --add-model for this model: the row made on an instruction is left out")
         else:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PLACE_SHARE = 0.5
 """The share of the window's side that a given place fills: what is added has surroundings to stand in."""
+_LEAST_WINDOW = 0.25
+"""The least share of the scene's sides that is shown beside a place, however small it is."""
 
 
 @dataclass
@@ -114,14 +116,16 @@ def _window(request: EditRequest, inputs: Inputs, model: Backbone) -> tuple[Wind
     if request.place is None:
         return Window.full(inputs.scene.size), None
     margin = request.local_margin
-    window = Window.around(inputs.mask.box, inputs.scene.size, margin=margin, share=_PLACE_SHARE)
+    window = Window.around(
+        inputs.mask.box, inputs.scene.size, margin=margin, share=_PLACE_SHARE, minimum_fraction=_LEAST_WINDOW
+    )
     return window, window.crop(inputs.mask.array)
 
 
 def _words(instructions: list[Instruction], place: BoolArray | None) -> list[str]:
     """What the model is told. Where a place is given, it is the words' place as well."""
     if place is None:
-        return [instruction.words for instruction in instructions]
+        return [instruction.told for instruction in instructions]
     return [instruction.at(place_of(place)) for instruction in instructions]
 
 

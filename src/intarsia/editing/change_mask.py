@@ -58,6 +58,7 @@ def find_change(
     *,
     threshold: float,
     place: BoolArray | None = None,
+    cell: BoolArray | None = None,
     count: int = 1,
 ) -> Change:
     """What a result (H, W, 3) shows that its source (H, W, 3) does not; the mask is empty where there is nothing.
@@ -72,6 +73,7 @@ def find_change(
     Args:
         threshold: length of the difference of RGB in [0, 1].
         place: (H, W); only parts that reach into it count.
+        cell: (H, W); parts that reach into it come first.
     """
     unit = max(1.0, math.sqrt(source.shape[0] * source.shape[1]) / 64)
     registered = register(source, result).apply(result)
@@ -80,14 +82,20 @@ def find_change(
     high = max(threshold, _NOISE * float(np.median(difference)))
     darker = (before - after).min(axis=-1) > 0
     weak = (difference > _HYSTERESIS * high) | (darker & (difference > _SHADOW * high))
-    mask = _parts(weak, difference, high, unit, place, count)
+    mask = _parts(weak, difference, high, unit, place, cell, count)
     if mask.any():
         mask = Mask(_filled(mask)).grow(max(1, round(_MARGIN * unit))).array
     return Change(mask, difference, registered)
 
 
 def _parts(
-    weak: BoolArray, difference: FloatArray, high: float, unit: float, place: BoolArray | None, count: int
+    weak: BoolArray,
+    difference: FloatArray,
+    high: float,
+    unit: float,
+    place: BoolArray | None,
+    cell: BoolArray | None,
+    count: int,
 ) -> BoolArray:
     """Of the connected parts of `weak`, those of the thing."""
     labels = connected_regions(weak).ravel()
@@ -103,9 +111,11 @@ def _parts(
     ranked = mass.copy()
     if place is not None:
         ranked[total(strong & place.ravel()) == 0] = 0
-    order = np.argsort(-ranked, kind="stable")
-    kept = [int(part) for part in order[:count] if ranked[part] > _SECOND * ranked[order[0]]]
-    rest = {int(part) for part in np.flatnonzero(mass > _LEAST_PART * ranked[order[0]])} - set(kept)
+    largest = float(ranked.max())
+    outside = np.zeros(len(found), bool) if cell is None else total(strong & cell.ravel()) == 0
+    order = np.lexsort((-ranked, outside))
+    kept = [int(part) for part in order if ranked[part] > _SECOND * largest][:count]
+    rest = {int(part) for part in np.flatnonzero(mass > _LEAST_PART * largest)} - set(kept)
     mask = np.isin(index, kept).reshape(weak.shape)
     while kept and rest:
         near = Mask(mask).grow(max(1, round(_REACH * unit))).array.ravel()

@@ -74,8 +74,7 @@ def preflight(request: EditRequest, folder: Path | None = None) -> EditRequest:
     """
     request, inputs = load_inputs(request, folder)
     if request.verb == "add":
-        for text in request.instruction:
-            parse_instruction(text)
+        check_instructions(request)
     else:
         repainted(request, inputs.mask)
     if request.subject is not None:
@@ -92,6 +91,12 @@ def preflight(request: EditRequest, folder: Path | None = None) -> EditRequest:
         path = reference_model_of(request.reference_model, name, model_folder, folder)
         check_count(len(inputs.references), max_references_of(path))
     return request
+
+
+def check_instructions(request: EditRequest) -> None:
+    """That all instructions say what to add, before a model is loaded. Raises InstructionError."""
+    for text in request.instruction:
+        parse_instruction(text)
 
 
 def margins_of(request: EditRequest, size: tuple[int, int]) -> Margins:

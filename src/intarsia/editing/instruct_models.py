@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from intarsia.backbones import catalog, find_model, load_instruct_model
+from intarsia.backbones import address_of, catalog, find_model, load_instruct_model
 from intarsia.editing.errors import EditingError
 from intarsia.editing.pictures import find
 from intarsia.request import EditRequest
@@ -61,7 +61,7 @@ def find_add_model(name: str, folder: Path | None = None) -> str:
 
 
 def _name_of(model: Backbone) -> str:
-    return model.name if model.name in catalog or model.path is None else str(model.path)
+    return address_of(model.name, model.path)
 
 
 def _base_hash(path: Path) -> str | None:

@@ -138,8 +138,8 @@ def paint(
     progress: PaintProgress | None = None,
 ) -> Painted:
     """Repaint the mask (H, W) of a scene (H, W, 3) in [0, 1] by the disentangled local-global framework (eq.
-    3-6). `reference`: what the model sees of reference photos, in both windows. `draft` (H, W, 3): the scene with
-    something in the mask already; painting starts from it, at the noise of the steps that `strength` leaves.
+    3-6). `reference`: what the model sees of reference photos, in both windows. `draft` (H, W, 3): what stands in the
+    mask already; painting starts from it, at the noise of the steps that `strength` leaves.
 
     Everything random comes from one generator made from `seed`. Neither the scene nor the model is changed.
 
@@ -149,6 +149,7 @@ def paint(
     """
     area = Mask(mask)
     chosen = plan(backbone, area, options, strength)
+    started = None if draft is None else np.where(mask[..., None], draft, np.asarray(rgb, np.float32))
     weights = area.feather(options.feather)[..., None]
     device = backbone.device
 
@@ -159,7 +160,7 @@ def paint(
         return StageInput(
             image=to_tensor(image).to(device),
             mask=to_tensor(hole[..., None].astype(np.float32), signed=False).to(device),
-            fill=to_tensor(fill_hole(image, hole) if draft is None else window.read(draft, size)).to(device),
+            fill=to_tensor(fill_hole(image, hole) if started is None else window.read(started, size)).to(device),
         )
 
     def paste(stage: Stage, scene: FloatArray, picture: Tensor) -> FloatArray:

@@ -16,7 +16,7 @@ from intarsia.editing.paint import to_array, to_tensor
 from intarsia.editing.pictures import FloatArray
 from intarsia.errors import NonFiniteError
 from intarsia.imaging import Mask, Window
-from intarsia.perception import Instruction
+from intarsia.perception import Instruction, place_box
 from intarsia.request import EditRequest
 from intarsia.sampling import (
     DenoiseStep,
@@ -80,7 +80,12 @@ def propose(
             latents = _follow(model, source, said, request, seed, step)
             after = _decoded(model, latents)
             change = find_change(
-                before, after, threshold=request.change_threshold, place=place, count=instruction.count
+                before,
+                after,
+                threshold=request.change_threshold,
+                place=place,
+                cell=None if place is not None else _cell(instruction.place, after.shape[:2]),
+                count=instruction.count,
             )
             _check(change, said, request)
             made.append(Proposal(said, before, change, seed))
@@ -92,6 +97,14 @@ def propose(
                 after = _decoded(model, latents)
             scaled, source, before = latents, model.source_from_latents(latents), after
     return tuple(made)
+
+
+def _cell(place: str | None, size: tuple[int, ...]) -> BoolArray | None:
+    """The part of the picture that the words name."""
+    if place is None:
+        return None
+    left, top, width, height = place_box(place, (size[0], size[1]))
+    return Mask.from_box((left, top, width, height), (size[0], size[1])).array
 
 
 def chain_seed(seed: int, index: int) -> int:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intarsia.backbones import catalog, load_backbone
+from intarsia.backbones import address_of, load_backbone
 from intarsia.editing.add import run_add
 from intarsia.editing.devices import choose_device, choose_dtype
 from intarsia.editing.edit import run_edit
 from intarsia.editing.environment import differences
 from intarsia.editing.errors import EditingError
-from intarsia.editing.inputs import Inputs, frame_of, load_inputs, place_in, with_hashes
+from intarsia.editing.inputs import Inputs, check_instructions, frame_of, load_inputs, place_in, with_hashes
 from intarsia.editing.instruct_models import InstructModels
 from intarsia.editing.learn import learn_from_photos
 from intarsia.editing.paint import PaintProgress
@@ -81,7 +81,7 @@ class Studio:
     def model(self) -> str:
         """What to load this studio's model by: its name in the catalog, or its folder."""
         backbone = self.backbone
-        return backbone.name if backbone.name in catalog or backbone.path is None else str(backbone.path)
+        return address_of(backbone.name, backbone.path)
 
     def insert(
         self,
@@ -299,6 +299,7 @@ class Studio:
         progress: PaintProgress | None,
     ) -> EditResult:
         if request.verb == "add":
+            check_instructions(request)
             return run_add(self.backbone, self._instruct_models.of(request, folder), request, inputs, progress)
         adapters = self._reference_models.of(request, folder)
         return run_edit(self.backbone, request, inputs, learned, adapters, progress)

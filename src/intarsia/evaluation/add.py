@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -15,16 +16,17 @@ from intarsia.evaluation.case_values import CaseValues, Values
 from intarsia.evaluation.cases import Bools, Case, Pixels, as_float, make_cases
 from intarsia.evaluation.edits import is_right
 from intarsia.evaluation.judges import Judges
-from intarsia.evaluation.placement import Placement, other_masks, placement_of, table_area
+from intarsia.evaluation.placement import Placement, free_places, is_at, other_masks, placement_of, table_area
 from intarsia.evaluation.results import Results
 from intarsia.imaging import Picture
-from intarsia.perception import place_of
+from intarsia.perception import PLACES, place_of
 from intarsia.tabletop import Level, Subject, split_seed
 
 if TYPE_CHECKING:
     from intarsia.result import EditResult
 
 Say = Callable[[str], None]
+_ASKED = PLACES[3:6]
 _SHARES = ("class", "colour", "placement", "table", "clear")
 
 
@@ -41,7 +43,7 @@ class AddBench:
     """Each method measures some keys and adds them to the results; those of a part of the cases only keep values.
 
     Case i of `add` has a subject and a scene of its own, of the test split; the thing is asked for by its class and
-    colour, in every second case with the place where it stands in the true scene. ``options`` go to every
+    colour, in every second case at a place drawn from those where there is room. ``options`` go to every
     `Studio.add`. ``folder``: where runs of the engine are kept, so that a stopped one goes on; else they are temporary.
     """
 
@@ -65,15 +67,20 @@ class AddBench:
         """``add_class``, ``add_colour``, ``add_placement``, ``add_bytes_changed`` and what they are to be read against.
 
         Where nothing was added, nothing is right. ``add_judge_*`` and ``add_truth_placement``: the same measures of
-        true renders with their true change masks, the ceiling.
+        true renders with their true change masks, the ceiling. ``add_before_*``: of the scene itself in the change
+        masks, and ``add_place_elsewhere``: how often what was added stands at a place that was not asked for, of the
+        other two; the floor, and as high as ``add_place`` where words are ignored.
         """
         found = self._measured("add", n, self._add_case)
         if found is None:
             return
         for name in _SHARES:
             self._share(f"add_{name}", [row[name] for row in found])
-        self._share("add_place", [row["place"] for row in found if "place" in row])
-        for name in ("judge_class", "judge_colour", "truth_placement", "nothing", "support"):
+        for name in ("place", "place_elsewhere"):
+            self._share(f"add_{name}", [row[name] for row in found if name in row])
+        for name in ("judge_class", "judge_colour", "before_class", "before_colour", "truth_placement"):
+            self._share(f"add_{name}", [row[name] for row in found])
+        for name in ("nothing", "support"):
             self._share(f"add_{name}", [row[name] for row in found])
         changed = int(sum(row["changed"] for row in found))
         self.results.add("add_bytes_changed", changed, n)
@@ -85,29 +92,50 @@ class AddBench:
         table, others = table_area(case.scene, len(case.mask)), other_masks(case.scene.without(0), len(case.mask))
         truth = self._seen(case.present, case.full, ask)
         values: Values = {f"judge_{kind}": right for kind, right in truth.items()}
-        values["truth_placement"] = float(placement_of(case.full, table, others, ask.place).right)
+        true_place = None if ask.place is None else place_of(case.silhouette)
+        values["truth_placement"] = float(placement_of(case.full, table, others, true_place).right)
         result = self.add_to(scene, ask, i)
         if result is None:
-            zeros: Values = dict.fromkeys((*_SHARES, "changed", "support"), 0.0)
-            return values | zeros | {"nothing": 1.0} | ({} if ask.place is None else {"place": 0.0})
+            zeros: Values = dict.fromkeys((*_SHARES, "changed", "support", "before_class", "before_colour"), 0.0)
+            placed = {} if ask.place is None else {"place": 0.0, "place_elsewhere": 0.0}
+            return values | zeros | {"nothing": 1.0} | placed
         pixels = np.asarray(np.rint(result.picture.rgb() * 255), np.uint8)
         where = placement_of(result.support, table, others, ask.place)
         values |= self._seen(pixels, result.support, ask)
+        before = self._seen(case.absent, result.support, ask)
+        values |= {f"before_{kind}": right for kind, right in before.items()}
+        if ask.place is not None:
+            elsewhere = [is_at(result.support, other) for other in _ASKED if other != ask.place]
+            values["place_elsewhere"] = float(np.mean(elsewhere))
         values |= {"nothing": 0.0, "support": float(result.support.mean()), **_placed(where)}
         values["changed"] = float(_changed(scene, result.picture, ~result.support))
         return values
 
-    def add_to(self, scene: Picture, ask: Ask, i: int) -> EditResult | None:
+    def direct(self, n: int = 100) -> None:
+        """``add_direct_class``, ``add_direct_colour``: of the instruction model's own pixels, nothing repainted."""
+        found = self._measured("direct", n, self._direct_case)
+        for name in () if found is None else ("class", "colour"):
+            self._share(f"add_direct_{name}", [row[name] for row in found or ()])
+
+    def _direct_case(self, i: int) -> Values:
+        case, ask = self.case(i), self.ask(i)
+        result = self.add_to(_of_kind(case.absent, 0), ask, i, finish="direct")
+        if result is None:
+            return {"class": 0.0, "colour": 0.0}
+        return self._seen(np.asarray(result.picture.pixels, np.uint8), result.support, ask)
+
+    def add_to(self, scene: Picture, ask: Ask, i: int, **options: Any) -> EditResult | None:
         """The case's picture with what was asked for; None where the model has added nothing, or lost the scene."""
         from intarsia.editing import NothingAddedError, SceneLostError
 
         try:
-            return self.studio.add(scene, ask.words, seed=self.seed * 5_000_000 + i, **self.options)
+            return self.studio.add(scene, ask.words, seed=self.seed * 5_000_000 + i, **{**self.options, **options})
         except (NothingAddedError, SceneLostError):
             return None
 
     def removal_success(self, n: int = 1_000) -> None:
-        """``removal_success_before``, ``removal_success_after``, ``engine_overhead``; see `removal_numbers`."""
+        """``removal_success_before``, ``removal_success_after``, ``engine_overhead``, ``edit_detection_auc``; see
+        `removal_numbers`."""
         from intarsia.evaluation.pair_runs import removal_numbers
 
         row = self._once(
@@ -122,6 +150,8 @@ class AddBench:
         gain = 100 * (row["success_after"] - row["success_before"])
         self._engine("removal_success_gain", gain, counts["after"], judged=True, masks=n)
         self._engine("removal_kept_of_masks", row["kept"] / row["masks"], counts["before"], masks=n)
+        if "auc" in row:
+            self._probed("edit_detection_auc", row, "best", n)
         if row["timed_rows"]:
             told: dict[str, Any] = {"workers": 1, "seconds": round(row["seconds"], 1)}
             self._engine("engine_overhead", row["overhead"], int(row["timed_rows"]), **told)
@@ -150,16 +180,17 @@ class AddBench:
                 self._engine(f"kill_{name}", int(row[name]), n, files_different=int(row["different"]))
 
     def edit_detection(self, n: int = 300) -> None:
-        """``edit_detection_auc`` of the preset ``best`` and ``edit_detection_auc_paper``: how well a small classifier
-        tells where in a picture a thing was removed; 0.5 is chance."""
+        """``edit_detection_auc_paper``: how well a small classifier tells where in a picture of the preset ``paper`` a
+        thing was removed; 0.5 is chance. That of ``best`` is measured beside the removals, on the same pairs."""
         from intarsia.evaluation.pair_runs import probe_numbers
 
-        for preset, key in (("best", "edit_detection_auc"), ("paper", "edit_detection_auc_paper")):
-            measure = partial(probe_numbers, n, self.seed, self.studio.model, preset, self.folder)
-            row = self._once(f"probe-{preset}-{n}", measure)
-            if row is not None:
-                low, high = round(row["low"], 4), round(row["high"], 4)
-                self._engine(key, row["auc"], int(row["n"]), preset=preset, masks=n, low=low, high=high)
+        row = self._once(f"probe-{n}", partial(probe_numbers, n, self.seed, self.studio.model, "paper", self.folder))
+        if row is not None:
+            self._probed("edit_detection_auc_paper", row, "paper", n)
+
+    def _probed(self, key: str, row: Values, preset: str, masks: int) -> None:
+        low, high = round(row["auc_low"], 4), round(row["auc_high"], 4)
+        self._engine(key, row["auc"], int(row["auc_n"]), preset=preset, masks=masks, low=low, high=high)
 
     def subject(self, i: int) -> Subject:
         """What case i asks for."""
@@ -170,13 +201,19 @@ class AddBench:
         return _case(self.world, self.subject(i), 20_000 * self.seed + 2_000 + i)
 
     def ask(self, i: int) -> Ask:
-        """The instruction of a case: "add a red mug", and of every second one "add a red mug at the left"."""
+        """The instruction of a case: "add a red mug", and of every second one "add a red mug at the left", drawn from
+        the places where there is room, or, if there are none, where the thing truly stands."""
         named = self.subject(i).attributes
         article = "an" if named["colour"][0] in "aeiou" else "a"
         words = f"add {article} {named['colour']} {named['class']}"
-        place = place_of(self.case(i).silhouette) if i % 2 else None
+        place = self._place(i) if i % 2 else None
         asked = {"class": named["class"], "colour": named["colour"], "pattern": "plain"}
         return Ask(words if place is None else f"{words} at {place}", asked, place)
+
+    def _place(self, i: int) -> str:
+        case = self.case(i)
+        free = free_places(other_masks(case.scene.without(0), len(case.mask)), len(case.mask))
+        return random.Random(f"place-{self.seed}-{i}").choice(free or [place_of(case.silhouette)])
 
     def _seen(self, pixels: Pixels, mask: Bools, ask: Ask) -> Values:
         seen = self.judges.named([as_float(pixels)], [mask])[0]

@@ -40,22 +40,26 @@ _COMMAND = "from intarsia.cli import main; main()"
 _FAST_STEPS = 2
 _KILLED_NOISE = 0.2
 _THRESHOLDS = "tabletop"
+_LEAST_PROBED = 40
+"""Pairs; the probe of fewer says nothing."""
 
 
 def removal_numbers(masks: int, seed: int, model: str, judges: Judges, folder: Path | None = None) -> Values:
     """The engine (preset ``best``, thresholds ``tabletop``) over that many masks of rendered scenes, removing with the
     model itself.
 
-    ``before``: all K candidates of every mask; ``gated``: of those that pass the thresholds on what is known before the
-    removal; ``after``: those that were chosen, of the pairs that all thresholds keep. A removal is right as
-    `Removal.success` has it. ``overhead`` of the runner with one worker, of the ``timed_rows`` and ``seconds`` of
-    this call."""
+    ``before``: all K candidates of every mask; ``gated``: of those that pass the thresholds on what is known before
+    the removal; ``after``: those that were chosen, of the pairs that all thresholds keep. A removal is right as
+    `Removal.success` has it. ``auc`` and so on: see `probe_numbers`. ``overhead`` of the runner with one worker, of
+    the ``timed_rows`` and ``seconds`` of this call.
+    """
     with _root(folder, f"best-{masks}") as root:
         witness = Step("witness", partial(make_witness, root / "photos", root / "removals", judges.folder))
         report = run_scenes(root, masks, seed, model, "best", witness=witness, gate=False)
         output = report.output
         kept = {sample["key"] for sample in iterate_samples(output)}
         tried = [row for row in read_rows(output).to_pylist() if row.get("truth_psnr") is not None]
+        probed = _probed(output) if len(kept) >= _LEAST_PROBED else {}
     if not kept or not tried:
         raise ResultsError(f"the engine kept {len(kept)} pairs of {len(tried)} removals: look at its funnel")
     psnrs = {row["key"]: np.array(json.loads(row["truth_psnr"])) for row in tried}
@@ -65,11 +69,12 @@ def removal_numbers(masks: int, seed: int, model: str, judges: Judges, folder: P
     gated = {row["key"] for row in tried if decide(row, bounds) is None}
     chosen = {row["key"]: int(row["candidate"]) for row in tried if row["key"] in kept}
     values: Values = {
+        **probed,
         "masks": len(tried),
         "gated": len(gated),
         "kept": len(chosen),
-        "overhead": report.overhead or 0.0,
-        "seconds": report.seconds,
+        "overhead": _overhead(report),
+        "seconds": report.seconds - report.step_seconds.get("witness", 0.0),
         "timed_rows": report.step_rows["read"],
     }
     for name, found in (("success", right), ("psnr", psnrs), ("gone", gone)):
@@ -77,6 +82,12 @@ def removal_numbers(masks: int, seed: int, model: str, judges: Judges, folder: P
         values[f"{name}_gated"] = float(np.mean([found[key].mean() for key in gated])) if gated else 0.0
         values[f"{name}_after"] = float(np.mean([found[key][number] for key, number in chosen.items()]))
     return values
+
+
+def _overhead(report: EngineReport) -> float:
+    """`EngineReport.overhead` of one worker, without the witness: it is no part of the engine."""
+    own = sum(seconds for name, seconds in report.step_seconds.items() if name != "witness")
+    return (report.seconds - sum(report.step_seconds.values())) / own if own else 0.0
 
 
 def make_witness(photos: Path, scenes: Path, judges: Path | None) -> Callable[[Row], list[Row]]:
@@ -196,9 +207,13 @@ def probe_numbers(masks: int, seed: int, model: str, preset: str, folder: Path |
     over the kept pairs of so many masks, with its interval."""
     with _root(folder, f"probe-{preset}-{masks}") as root:
         report = run_scenes(root, masks, seed, model, preset)
-        found = pairs.probe_edits(pairs.read_pairs(report.output))
+        return _probed(report.output)
+
+
+def _probed(output: Path) -> Values:
+    found = pairs.probe_edits(pairs.read_pairs(output))
     low, high = found.where_interval
-    return {"auc": found.where, "n": found.pairs, "low": low, "high": high}
+    return {"auc": found.where, "auc_n": found.pairs, "auc_low": low, "auc_high": high}
 
 
 @contextmanager

@@ -16,8 +16,8 @@ ON_TABLE = 0.9
 """This share of the foot must be in front of the table."""
 OVERLAP = 0.1
 """At most this share of any other thing may be covered."""
-SLACK = 1 / 12
-"""How far outside the cell that the words name the middle may be, as a share of the picture: a quarter of a cell."""
+SLACK = 1 / 30
+"""How far outside the cell that the words name the middle may be, as a share of the picture: a tenth of a cell."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,30 @@ def placement_of(change: Bools, table: Bools, others: list[Bools], place: str | 
     ys, xs = np.nonzero(change)
     foot = ys >= np.quantile(ys, 1 - FOOT_SHARE)
     covered = [float(change[other].mean()) for other in others if other.any()]
-    inside = None
-    if place is not None:
-        row, column = divmod(PLACES.index(place), 3)
-        middle = (ys.mean() + 0.5) / change.shape[0], (xs.mean() + 0.5) / change.shape[1]
-        inside = all(
-            cell / 3 - SLACK <= at <= (cell + 1) / 3 + SLACK for at, cell in zip(middle, (row, column), strict=True)
-        )
     return Placement(
-        bool(table[ys[foot], xs[foot]].mean() >= ON_TABLE), all(share <= OVERLAP for share in covered), inside
+        bool(table[ys[foot], xs[foot]].mean() >= ON_TABLE),
+        all(share <= OVERLAP for share in covered),
+        None if place is None else is_at(change, place),
     )
+
+
+def is_at(change: Bools, place: str) -> bool:
+    """Whether the middle (centroid) of a mask (H, W) is in the cell of one of `PLACES`, or `SLACK` beside it."""
+    ys, xs = np.nonzero(change)
+    middle = (ys.mean() + 0.5) / change.shape[0], (xs.mean() + 0.5) / change.shape[1]
+    cells = divmod(PLACES.index(place), 3)
+    return all(cell / 3 - SLACK <= at <= (cell + 1) / 3 + SLACK for at, cell in zip(middle, cells, strict=True))
+
+
+def free_places(others: list[Bools], side: int) -> list[str]:
+    """Of "the left", "the center" and "the right", where there is room: things cover less than a tenth of the cell."""
+    covered = np.any(others, axis=0) if others else np.zeros((side, side), bool)
+    third = [round(side * edge / 3) for edge in range(4)]
+    return [
+        PLACES[3 + column]
+        for column in range(3)
+        if covered[third[1] : third[2], third[column] : third[column + 1]].mean() < OVERLAP
+    ]
 
 
 def table_area(scene: Scene, side: int) -> Bools:

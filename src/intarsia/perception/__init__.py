@@ -39,14 +39,7 @@ from intarsia.perception.instruction_writers import (
     TruthDescriber,
     WriterOption,
 )
-from intarsia.perception.instructions import (
-    PLACES,
-    Instruction,
-    InstructionError,
-    parse_instruction,
-    place_box,
-    place_of,
-)
+from intarsia.perception.instructions import Instruction, InstructionError, parse_instruction
 from intarsia.perception.masks import (
     box_iou,
     box_of,
@@ -62,6 +55,7 @@ from intarsia.perception.masks import (
 from intarsia.perception.namer import AttributeNamer, YamlNamer, checked_attributes, namer_from_option
 from intarsia.perception.noise import Noise
 from intarsia.perception.phrases import describe
+from intarsia.perception.places import PLACES, PlaceError, place_box, place_of
 from intarsia.perception.truth import Truth, TruthObject, truth_path
 from intarsia.perception.vocabulary import ABSENT, KINDS, Mention, Vocabulary, subject_phrase
 from intarsia.perception.vocabulary_namer import VocabularyNamer
@@ -121,6 +115,7 @@ __all__ = [
     "PerceptionError",
     "Photo",
     "PictureEmbedder",
+    "PlaceError",
     "QualityScorer",
     "Sam2Segmenter",
     "Segmentation",

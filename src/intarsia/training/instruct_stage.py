@@ -54,7 +54,8 @@ def run_instruct(
     """
     backbone = load_instruct_base(base, device)
     source = ShardStream(pairs, weights, recipe.seed)
-    claim = {"recipe": asdict(recipe), "base_hash": backbone.hash, "stream": stream, "pairs": source.state()}
+    claim = {"recipe": asdict(recipe), "base_hash": backbone.hash, "pairs": source.state()}
+    claim |= {"stream": stream, "bf16": bf16}
     folder.mkdir(parents=True, exist_ok=True)
     with main_first():
         _claim(folder / "instruct_recipe.json", json.dumps(claim, indent=1))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,10 @@ _SUFFIXES = ("png", "jpg", "jpeg", "webp")
 
 
 class Unit(Protocol):
-    """Some rows that are read together."""
+    """Some rows that are read together. ``mark``: what another unit's would hardly be the same as."""
+
+    @property
+    def mark(self) -> str: ...
 
     def __len__(self) -> int: ...
 
@@ -33,6 +37,10 @@ class TarUnit:
 
     path: Path
     samples: tuple[tuple[str, tuple[tuple[str, int, int], ...]], ...]
+
+    @property
+    def mark(self) -> str:
+        return f"{self.path.name} {self.samples}"
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -56,6 +64,10 @@ class TableUnit:
     group: int
     rows: int
     columns: tuple[str, ...] = field(default=COLUMNS)
+
+    @property
+    def mark(self) -> str:
+        return f"{self.path.name} {self.group} {self.rows} {self.path.stat().st_size}"
 
     def __len__(self) -> int:
         return self.rows
@@ -90,6 +102,14 @@ def find_units(folder: str | Path) -> list[Unit]:
     if not units:
         raise PairError(f"{root} holds no training pairs: give the output of the pairs engine, or PIPE's Parquet files")
     return units
+
+
+def digest_of(units: Iterable[Unit]) -> str:
+    """A hash of the names, keys and sizes of what the units hold, so that other pairs are told apart unread."""
+    digest = hashlib.sha256()
+    for unit in units:
+        digest.update(unit.mark.encode() + b"\n")
+    return digest.hexdigest()[:16]
 
 
 def _files(root: Path, pattern: str) -> list[Path]:

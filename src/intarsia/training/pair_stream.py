@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intarsia.training.pair_rows import Pair, PairError, decode_pair
-from intarsia.training.pair_shards import find_units
+from intarsia.training.pair_shards import digest_of, find_units
 
 _BLOCK = 4096
 
@@ -33,6 +33,7 @@ class ShardStream:
             raise PairError("no folder of training pairs was given: give at least one")
         self.names = _distinct([root.resolve().name for root in roots])
         self._units = [find_units(root) for root in roots]
+        self.digests = tuple(digest_of(units) for units in self._units)
         self.sizes = tuple(sum(len(unit) for unit in units) for units in self._units)
         given = self.sizes if weights is None else tuple(weights)
         if len(given) != len(roots) or any(not 0 <= w < float("inf") for w in given) or not sum(given):
@@ -89,7 +90,7 @@ class ShardStream:
         """Go on at the very sample where the state was taken.
 
         Raises:
-            PairError: the state is of other folders, weights or another seed.
+            PairError: the state is of other pairs, weights or another seed.
         """
         for name, value in self._identity().items():
             if state.get(name) != value:
@@ -97,7 +98,8 @@ class ShardStream:
         self.samples, self._counts = int(state["samples"]), np.array(state["counts"], np.int64)
 
     def _identity(self) -> dict[str, Any]:
-        return {"seed": self.seed, "sizes": list(self.sizes), "weights": list(self.weights)}
+        told = {"sizes": self.sizes, "weights": self.weights, "digests": self.digests}
+        return {"seed": self.seed, **{name: list(value) for name, value in told.items()}}
 
     def _source(self, sample: int) -> int:
         return int(self._block(sample // _BLOCK)[sample % _BLOCK]) if len(self.sizes) > 1 else 0
