@@ -149,6 +149,10 @@ def test_bad_folders_and_rows_are_one_clear_line(tmp_path: Path) -> None:
         ("add a bright mug upright on leftovers", "add a bright mug upright on leftovers"),
         ("put it right next to the cup on the right", "put it right next to the cup on the left"),
         ("at the top right behind the cup", "at the top left behind the cup"),
+        ("cup right in front of the plate", "cup right in front of the plate"),
+        ("cup right at the edge on right behind the car", "cup right at the edge on left behind the car"),
+        ("the only cake left", "the only cake left"),
+        ("second cup from left", "second cup from right"),
     ],
 )
 def test_sides_are_swapped_as_words(text: str, other: str) -> None:

@@ -100,8 +100,8 @@ def find_model(name_or_folder: str | Path, *, download: bool = False) -> tuple[s
 
 
 def address_of(name: str, folder: Path | None) -> str:
-    """What `find_model` finds a loaded model by: its name in the catalog, if that leads to this folder, else the folder.
-    A folder may bear another model's name."""
+    """What `find_model` finds a loaded model by: its catalog name, if that leads to this folder, else the folder, which
+    may bear another model's name."""
     if folder is None:
         return name
     try:

@@ -27,8 +27,10 @@ _DIFFERS = 24
 
 _SIDE = re.compile(r"\b(?:left|right)(?=\b|most\b|hand\b)", re.I)
 # "right next to the cup" names no side, "at the top right behind the cup" does.
-_NO_SIDE_AFTER = re.compile(r"\s+(?:next|behind|beside|above|below|under|by)\b", re.I)
-_SIDE_BEFORE = re.compile(r"\b(?:the|top|bottom|upper|lower|middle|cent(?:er|re)|far)\s+$", re.I)
+_NO_SIDE_AFTER = re.compile(
+    r"\s+(?:next|behind|beside|above|below|under|by|in|at|near|against|between|angles?|now|side\s+up)\b", re.I
+)
+_SIDE_BEFORE = re.compile(r"\b(?:the|top|bottom|upper|lower|middle|cent(?:er|re)|far|on|to|from)\s+$", re.I)
 
 
 class PairError(IntarsiaError):
@@ -63,6 +65,9 @@ def swap_sides(text: str) -> str:
         word = match.group()
         before, relation = text[: match.start()], _NO_SIDE_AFTER.match(text, match.end())
         if word.lower() == "right" and relation and not _SIDE_BEFORE.search(before):
+            return word
+        # "the only cake left" is what remains.
+        if word.lower() == "left" and not text[match.end() :].strip(" .") and re.search(r"\bonly\b", before, re.I):
             return word
         swapped = "right" if word.lower() == "left" else "left"
         return swapped.upper() if word.isupper() else swapped.capitalize() if word[0].isupper() else swapped
