@@ -62,3 +62,10 @@ def test_faults_are_found_before_torch_is_loaded(fault: str, folder: Path) -> No
         "photos": ["learn", folder / "none", "-c", "duck", "-o", folder / "d.safetensors", "--model", folder],
     }
     assert heavy_after(*arguments[fault]) == ["2"]
+
+
+def test_the_package_runs_as_a_module() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    command = [sys.executable, "-m", "intarsia", "--version"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("intarsia ")
