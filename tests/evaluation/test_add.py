@@ -128,7 +128,8 @@ def test_parts_are_merged_and_the_engines_numbers_outlive_another_instruction_mo
     found = {"auc": 0.55, "auc_n": 40, "auc_low": 0.5, "auc_high": 0.6}
     monkeypatch.setattr(pair_runs, "probe_numbers", lambda n, seed, model, preset, folder: found)
     removal = {**found, "masks": 9, "gated": 7, "kept": 6, "overhead": 0.02, "seconds": 3.0, "timed_rows": 10}
-    removal |= {f"{name}_{when}": 0.5 for name in ("success", "psnr", "gone") for when in ("before", "gated", "after")}
+    names = ("success", "success_16db", "success_24db", "psnr", "gone")
+    removal |= {f"{name}_{when}": 0.5 for name in names for when in ("before", "gated", "after")}
     monkeypatch.setattr(pair_runs, "removal_numbers", lambda *given: {**removal, "success_after": 0.75})
     path = tmp_path / "add.json"
 

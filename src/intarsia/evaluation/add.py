@@ -17,6 +17,7 @@ from intarsia.evaluation.cases import Bools, Case, Pixels, as_float, make_cases
 from intarsia.evaluation.edits import is_right
 from intarsia.evaluation.judges import Judges
 from intarsia.evaluation.placement import Placement, free_places, is_at, other_masks, placement_of, table_area
+from intarsia.evaluation.removals import OTHER_PSNRS
 from intarsia.evaluation.results import Results
 from intarsia.imaging import Picture
 from intarsia.perception import PLACES, place_of
@@ -145,7 +146,7 @@ class AddBench:
             return
         counts = {"before": int(row["masks"]), "gated": int(row["gated"]), "after": int(row["kept"])}
         for when, count in counts.items():
-            for name in ("success", "psnr", "gone"):
+            for name in ("success", *(f"success_{least}db" for least in OTHER_PSNRS), "psnr", "gone"):
                 self._engine(f"removal_{name}_{when}", row[f"{name}_{when}"], count, judged=name != "psnr", masks=n)
         gain = 100 * (row["success_after"] - row["success_before"])
         self._engine("removal_success_gain", gain, counts["after"], judged=True, masks=n)

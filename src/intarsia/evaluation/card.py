@@ -104,6 +104,10 @@ ZERO_SHOT_BESIDE: dict[str, tuple[str, Form]] = {
 ADD_BESIDE: dict[str, tuple[str, Form]] = {
     "removal_success_before": ("removals right before the filters", "share"),
     "removal_success_gated": ("removals right past the filters before the removal", "share"),
+    "removal_success_16db_before": ("right with 16 dB instead of 20, before the filters", "share"),
+    "removal_success_16db_after": ("the same after them", "share"),
+    "removal_success_24db_before": ("right with 24 dB, before the filters", "share"),
+    "removal_success_24db_after": ("the same after them", "share"),
     "removal_kept_of_masks": ("share of removed masks whose pairs are kept", "share"),
     "removal_psnr_before": ("inside the mask, PSNR in dB, before the filters", "number"),
     "removal_psnr_after": ("the same after them", "number"),

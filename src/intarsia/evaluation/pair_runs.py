@@ -32,7 +32,7 @@ from intarsia.engines import (
 from intarsia.evaluation.case_values import Values
 from intarsia.evaluation.judges import Judges
 from intarsia.evaluation.quadruplets import write_tabletop
-from intarsia.evaluation.removals import REMOVED_PSNR, judge_removals, write_removals
+from intarsia.evaluation.removals import OTHER_PSNRS, REMOVED_PSNR, judge_removals, write_removals
 from intarsia.evaluation.results import ResultsError
 from intarsia.perception import Helpers, WriterOption
 
@@ -64,7 +64,10 @@ def removal_numbers(masks: int, seed: int, model: str, judges: Judges, folder: P
         raise ResultsError(f"the engine kept {len(kept)} pairs of {len(tried)} removals: look at its funnel")
     psnrs = {row["key"]: np.array(json.loads(row["truth_psnr"])) for row in tried}
     gone = {row["key"]: np.array(json.loads(row["truth_gone"]), bool) for row in tried}
-    right = {key: gone[key] & (psnrs[key] >= REMOVED_PSNR) for key in psnrs}
+    right = {
+        name: {key: gone[key] & (psnrs[key] >= least) for key in psnrs}
+        for name, least in (("success", REMOVED_PSNR), *((f"success_{least}db", least) for least in OTHER_PSNRS))
+    }
     bounds = pairs.before_removal(pairs.pair_thresholds(_THRESHOLDS))
     gated = {row["key"] for row in tried if decide(row, bounds) is None}
     chosen = {row["key"]: int(row["candidate"]) for row in tried if row["key"] in kept}
@@ -77,7 +80,7 @@ def removal_numbers(masks: int, seed: int, model: str, judges: Judges, folder: P
         "seconds": report.seconds - report.step_seconds.get("witness", 0.0),
         "timed_rows": report.step_rows["read"],
     }
-    for name, found in (("success", right), ("psnr", psnrs), ("gone", gone)):
+    for name, found in {**right, "psnr": psnrs, "gone": gone}.items():
         values[f"{name}_before"] = float(np.mean([value.mean() for value in found.values()]))
         values[f"{name}_gated"] = float(np.mean([found[key].mean() for key in gated])) if gated else 0.0
         values[f"{name}_after"] = float(np.mean([found[key][number] for key, number in chosen.items()]))
