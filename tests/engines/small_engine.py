@@ -54,6 +54,12 @@ def make_trap(fatal: int, mode: str) -> StepFunction:
                 os.kill(os.getpid(), signal.SIGKILL)
             elif mode == "memory":
                 raise MemoryError
+            elif mode == "gpu memory":
+                import torch
+
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore of it")
+            elif mode == "gpu":
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
             elif mode == "exit":
                 sys.exit("enough")
             elif mode == "away":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.conftest_tiny import tiny_backbone
 from tests.engines.pairs_scenes import THRESHOLDS, ColourScorer, draw_pairs, truth_tools
@@ -16,8 +18,13 @@ from tests.engines.test_quadruplets import files_of
 from typer.testing import CliRunner
 
 from intarsia.cli.data import data
-from intarsia.engines import EngineError, iterate_samples, pairs, read_dead_rows, read_rows
-from intarsia.engines.pairs import PairOptions, RemovalTask, StudioRemover
+from intarsia.engines import EngineChangedError, EngineError, iterate_samples, pairs, read_dead_rows, read_rows
+from intarsia.engines.pairs import PairOptions, RemovalTask, StudioRemover, painting
+from intarsia.engines.pairs.calibration import FILTERS
+from intarsia.engines.pairs.removing import make_remove
+from intarsia.engines.pairs.survival_rates import _stage_of
+from intarsia.engines.runner.thresholds import decide
+from intarsia.errors import DiskFullError, NonFiniteError
 from intarsia.imaging import Picture
 from intarsia.perception import Helpers, Photo
 
@@ -138,17 +145,15 @@ def test_calibration_chooses_where_the_slope_flattens(noisy: Path, scenes: tuple
     labels = tmp_path / "labels.csv"
     every = {p.row["key"]: psnr(p, scenes[1]) > 22 for p in pairs.read_pairs(noisy, candidates=True)}
     labels.write_text("key,success\n" + "".join(f"{key},{int(right)}\n" for key, right in every.items()))
-    found = pairs.calibrate(noisy, pairs.read_labels(labels))
-    best = {curve.score: curve for curve in found.curves}
-    assert best["strangeness"].auc > 0.8 and best["change"].auc > 0.5 and found.labelled == len(every)
-    curve = best["strangeness"]
+    found = pairs.calibrate(noisy, pairs.read_labels(labels), ["strangeness"])
+    (curve,) = found.curves
+    assert curve.auc > 0.8 and found.labelled == len(every)
     assert curve.chosen is not None and curve.success[curve.chosen] > found.success + 0.05
     assert curve.rejected == tuple(sorted(curve.rejected)) and curve.bound == (None, curve.threshold)
     pairs.draw_calibration(found).save(tmp_path / "curves.png")
     assert Picture.load(tmp_path / "curves.png").size == (680, 1080)
     (tmp_path / "chosen.yaml").write_text(found.thresholds_yaml())
-    bounds = pairs.pair_thresholds(tmp_path / "chosen.yaml")
-    pairs.recut_pairs(noisy, tmp_path / "cut", {"strangeness": bounds["strangeness"]})
+    pairs.recut_pairs(noisy, tmp_path / "cut", tmp_path / "chosen.yaml")
     assert success(noisy, scenes[1], candidates=False, cut=tmp_path / "cut")[0] == pytest.approx(
         curve.success[curve.chosen]
     )
@@ -158,6 +163,50 @@ def test_calibration_chooses_where_the_slope_flattens(noisy: Path, scenes: tuple
         pairs.calibrate(noisy, dict.fromkeys(every, True))
     with pytest.raises(EngineError, match="cannot be calibrated"):
         pairs.calibrate(noisy, every, ["beauty"])
+
+
+def test_calibrated_thresholds_can_stand_in_one_file(
+    noisy: Path, scenes: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = np.random.default_rng(3)
+    count = 400
+    truth = draw.random(count) < 0.7
+    rows: list[dict[str, Any]] = [{"key": f"k{n}", "rejected": None} for n in range(count)]
+    for name, more in FILTERS.items():
+        # Each of them says a little, and all on their own.
+        for row, right in zip(rows, truth, strict=True):
+            row[name] = round(float(draw.normal() + (0.7 if right == more else -0.7)), 6)
+    table = type("Table", (), {"to_pylist": lambda self: rows})()
+    monkeypatch.setattr("intarsia.engines.pairs.calibration.read_rows", lambda run: table)
+    found = pairs.calibrate(tmp_path, {row["key"]: bool(right) for row, right in zip(rows, truth, strict=True)})
+    assert [curve.score for curve in found.curves] == list(FILTERS) and "multimodal" not in FILTERS
+    (tmp_path / "all.yaml").write_text(found.thresholds_yaml())
+    bounds = pairs.pair_thresholds(tmp_path / "all.yaml")
+    kept = np.array([decide(row, bounds) is None for row in rows])
+    rejected, success = found.curves[-1].together
+    assert (1 - kept.mean(), truth[kept].mean()) == pytest.approx((rejected, success))
+    assert len(bounds) > 1 and rejected <= 0.6 and success > found.success + 0.1
+    successes = [found.success, *(curve.together[1] for curve in found.curves)]
+    assert successes == sorted(successes), "no threshold lowers what those before it reached"
+    stages = ["pre-removal", "consensus", "multimodal", "importance"]
+    reached = [stages.index(_stage_of(f"thresholds: {name} below 1")) for name in FILTERS]
+    assert reached == sorted(reached), "rows are counted for the stages in the paper's order"
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [(b"key,success\nk,\xff\n", "save them as CSV in UTF-8"), (b'key,success\n"' + b"k" * 200_000, "no CSV text")],
+)
+def test_labels_that_are_no_text_are_one_line(tmp_path: Path, data: bytes, complaint: str) -> None:
+    (tmp_path / "labels.csv").write_bytes(data)
+    with pytest.raises(pairs.AnnotationsError, match=complaint) as caught:
+        pairs.read_labels(tmp_path / "labels.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_may_begin_with_the_mark_of_a_spreadsheet(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes("key,success\nä,1\nb,0\n".encode("utf-8-sig"))
+    assert pairs.read_labels(tmp_path / "labels.csv") == {"ä": True, "b": False}
 
 
 def made_pairs(count: int, amount: float, decoys: bool) -> list[pairs.Pair]:
@@ -204,6 +253,48 @@ def test_parquet_has_pipes_columns(noisy: Path, tmp_path: Path) -> None:
         pairs.write_parquet(noisy, tmp_path / "pipe")
 
 
+def test_parquet_files_are_one_table_and_appear_together(
+    scenes: tuple[Path, Path], noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import parquet
+
+    monkeypatch.setattr("intarsia.engines.pairs.engine.make_remove", partial(_noting_removal, make_remove))
+    few, without = draw_pairs(tmp_path / "few", 4)
+    run = tmp_path / "run"
+    pairs.run_pairs(few, None, run, truth_tools(few, without), thresholds={"area": (0, 1)}, shard_size=3)
+    written = pairs.write_parquet(run, tmp_path / "pipe", rows_per_file=1)
+    assert len({parquet.read_schema(path).to_string() for path in written}) == 1 < len(written)
+    table = parquet.read_table(tmp_path / "pipe")
+    kinds = {field.name: str(field.type) for field in table.schema}
+    assert table.num_rows == len(written) and kinds["sometimes"] == "double" and kinds["never"] == "string"
+    assert "runs" not in kinds and kinds["area"] == "double" and kinds["width"] == "int64"
+
+    from intarsia.engines.pairs import export
+
+    def full(path: Path, data: bytes) -> None:
+        if "00001" in path.name:
+            raise DiskFullError("no space left")
+        path.write_bytes(data)
+
+    monkeypatch.setattr(export, "write_file_atomically", full)
+    with pytest.raises(DiskFullError, match="nothing of it is kept"):
+        pairs.write_parquet(run, tmp_path / "other", rows_per_file=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "pipe", "run"]
+
+
+def _noting_removal(make: Any, *arguments: Any) -> Any:
+    """The real step, which also notes a number for the last rows only, and one for none."""
+    step = make(*arguments)
+
+    def note(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        return [
+            [{**one, "sometimes": 0.5 if one["key"] > "tabletop/002" else None, "never": None} for one in made]
+            for made in step(rows)
+        ]
+
+    return note
+
+
 def test_poison_rows_are_quarantined_and_the_rest_goes_on(scenes: tuple[Path, Path], tmp_path: Path) -> None:
     photos, masks = tmp_path / "photos", tmp_path / "masks"
     photos.mkdir(), masks.mkdir()
@@ -247,6 +338,111 @@ def test_a_models_removals_do_not_depend_on_their_company() -> None:
     assert not np.array_equal(paper.remove([tasks[0]])[0], together[0]) and paper.settings.guidance_scale == 7.5
 
 
+def test_nothing_that_is_no_number_is_painted() -> None:
+    remover = StudioRemover(tiny_backbone(), steps=2, batch=2)
+    mask = np.zeros((70, 80), bool)
+    mask[20:44, 22:50] = True
+    task = RemovalTask(Photo("a", np.full((70, 80, 3), 90, np.uint8)), mask, mask, "mug", 1)
+    remover.remove([task])
+    with torch.no_grad():
+        remover.backbone.vae.decoder.conv_out.bias.fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match="painted NaN or infinity"):
+        remover.remove([task])
+
+
+def test_a_remover_in_another_number_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def load(name: Any, device: Any, dtype: Any, **options: Any) -> Any:
+        asked.append(dtype)
+        backbone = tiny_backbone()
+        for part in (backbone.unet, backbone.vae, backbone.text_encoder, backbone.text_encoder_2):
+            part.to(dtype)
+        return backbone
+
+    monkeypatch.setattr("intarsia.editing.studio.load_backbone", load)
+    option = pairs.RemoverOption("studio:tiny", tmp_path, steps=2, batch=1, device="cpu", dtype="bfloat16")
+    remover = option.load()
+    mask = np.zeros((70, 80), bool)
+    mask[20:44, 22:50] = True
+    photo = Photo("a", np.full((70, 80, 3), 90, np.uint8))
+    (made,) = remover.remove([RemovalTask(photo, mask, mask, "mug", 1)])
+    assert asked == [torch.bfloat16] and made.shape == (70, 80, 3) and remover.name.endswith(" bfloat16")
+    assert option.to_json()["dtype"] == "bfloat16"
+    assert not StudioRemover(tiny_backbone(), steps=2).name.endswith("32")
+    with pytest.raises(EngineError, match="float32, float16, bfloat16"):
+        pairs.RemoverOption(dtype="int8")
+
+
+def test_a_batch_of_things_is_painted_in_calls_of_one_things_windows(
+    scenes: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[pairs.PairTools] = []
+
+    def plan(photos: Any, masks: Any, output: Any, tools: pairs.PairTools, options: Any, **rest: Any) -> Any:
+        seen.append(tools)
+        raise EngineError("enough")
+
+    monkeypatch.setattr(pairs, "plan_pairs", plan)
+    for batch in (1, 8):
+        run("pipe", scenes[0], "-", tmp_path / "out", "--removal-batch", batch, "--dry-run", "--dtype", "float16")
+    assert [tools.remover.batch for tools in seen] == [4, 4], "three candidates and a decoy"
+    assert seen[0].remover.dtype == "float16"
+
+    remover = StudioRemover(tiny_backbone(), steps=1, batch=4)
+    painted: list[int] = []
+    real = painting.run_stages
+
+    def counted(backbone: Any, scheduler: Any, stages: Any, scenes: Any, *rest: Any, **options: Any) -> Any:
+        painted.append(len(scenes))
+        return real(backbone, scheduler, stages, scenes, *rest, **options)
+
+    monkeypatch.setattr(painting, "run_stages", counted)
+    tasks = []
+    for number in range(3):
+        photo = Photo(str(number), np.full((64, 64 + 64 * number, 3), 90, np.uint8))
+        mask = np.zeros(photo.size, bool)
+        mask[10:20, 10 : 20 + 40 * number] = True
+        tasks += [RemovalTask(photo, mask, mask, "mug", seed) for seed in range(4)]
+    remover.remove(tasks)
+    assert sum(painted) == len(tasks), "photos of several sizes cost no window more"
+
+
+def test_other_weights_or_devices_are_another_run(
+    scenes: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    for part in ("unet", "vae", "text_encoder"):
+        (model / part).mkdir(parents=True)
+        name = "model" if part.startswith("text") else "diffusion_pytorch_model"
+        (model / part / f"{name}.safetensors").write_bytes(b"weights")
+    (model / "model_index.json").write_text('{"_class_name": "StableDiffusionInpaintPipeline"}')
+    few, without = draw_pairs(tmp_path / "few", 1)
+
+    def settings(device: str = "cpu", runner: Any = "local", gpus: float = 0.0) -> dict[str, Any]:
+        helpers = Helpers(scorer=f"towers:{model}", folder=few, device=device)
+        remover = pairs.RemoverOption(f"studio:{model}", few, device=device)
+        given = pairs.pair_run(few, None, tmp_path / "out", pairs.PairTools(helpers, remover), runner=runner, gpus=gpus)
+        found: dict[str, Any] = given["settings"]
+        return found
+
+    first = settings()
+    assert first == settings() and first["devices"] == {"scorer": "cpu", "remover": "cpu"}
+    assert settings("cuda:1")["devices"] == settings("auto", "ray", 0.5)["devices"] != first["devices"]
+    assert settings("auto", "ray")["devices"] == first["devices"]
+    (model / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"others!")
+    assert {name for name, value in settings().items() if value != first[name]} == {"weights"}
+
+    tools = truth_tools(few, without)
+    pairs.run_pairs(few, None, tmp_path / "run", tools, thresholds={"area": (0, 1)})
+    identity = json.loads((tmp_path / "run" / "engine.json").read_text())
+    for name in ("weights", "devices"):
+        del identity["settings"][name]
+    (tmp_path / "run" / "engine.json").write_text(json.dumps(identity))
+    with pytest.raises(EngineChangedError, match=r"another run: the setting 'devices' was None and is now .*'weights'"):
+        pairs.run_pairs(few, None, tmp_path / "run", tools, thresholds={"area": (0, 1)})
+
+
 def run(*arguments: object) -> tuple[int, str, str]:
     result = CliRunner().invoke(data, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -270,13 +466,18 @@ def test_the_command_line(scenes: tuple[Path, Path], tmp_path: Path) -> None:
         "--least-side",
         32,
     )
-    code, said, _ = run(*made, "--dry-run", "--sample", 1, "--price", 2)
+    code, said, errors = run(*made, "--dry-run", "--sample", 1, "--price", 2)
     assert code == 0 and "pairs 1" in said and "remove" in said and not (tmp_path / "out").exists()
+    assert "remove saw 1" in errors and "raise --sample" in errors
+    code, said, errors = run(*made, "--dry-run", "--json")
+    assert code == 0 and json.loads(said)["sampled"] == 8 and json.loads(said)["warnings"] == []
     code, said, errors = run(*made, "--json")
     first: dict[str, Any] = json.loads(said)
     assert code == 0 and first["kept"] == first["source_rows"] >= 24 and first["survival"]["left"]["importance"]
+    removing = first["rates"]["remove"]
+    assert removing["rows"] == first["source_rows"] and removing["rows_per_second"] > 0
     code, said, errors = run(*made)
-    assert code == 0 and "Table S8" in errors and f"{first['kept']} pairs of" in said
+    assert code == 0 and "Table S8" in errors and "rows/s of a worker" in errors and f"{first['kept']} pairs of" in said
     code, said, _ = run("recut", tmp_path / "out", tmp_path / "cut", "--thresholds", "tabletop")
     assert code == 0 and "pairs by tabletop" in said
     code, said, _ = run("survival", tmp_path / "out", "--cut", tmp_path / "cut")

@@ -352,6 +352,48 @@ def test_an_unreachable_server_is_asked_twice_and_no_more(
     assert len(tries) == 2
 
 
+def test_a_server_that_hangs_is_left_alone_for_a_while_and_kept_answers_are_used(
+    row: tuple[dict[str, Any], Path, Path], tmp_path: Path, monkeypatch: Any
+) -> None:
+    from intarsia.perception import ChatClient, ChatInstructionWriter
+    from intarsia.perception import instruction_writers as writers
+
+    monkeypatch.setattr("intarsia.perception.chat_client._PAUSE", 0.0)
+    clock = [1000.0]
+    monkeypatch.setattr(writers.time, "monotonic", lambda: clock[0])
+    posts: list[int] = []
+    silent = [False]
+
+    def post(self: ChatClient, body: bytes) -> bytes:
+        posts.append(1)
+        if silent[0]:
+            clock[0] += 60
+            raise self._silence()
+        phrase = json.dumps({"phrase": "add a red mug"})
+        return json.dumps({"choices": [{"message": {"content": phrase}}]}).encode()
+
+    monkeypatch.setattr(ChatClient, "_post", post)
+    writer = ChatInstructionWriter(ChatClient("http://127.0.0.1:9/v1", "m", retries=2, cache_dir=tmp_path))
+
+    def ask(text: str) -> str | None:
+        try:
+            return writer.write(text, "mug")
+        except HelperAwayError:
+            return None
+
+    assert ask("known") == "add a red mug" and len(posts) == 1
+    silent[0] = True
+    assert ask("a") is None and ask("known") == "add a red mug" and ask("b") is None and len(posts) == 7
+    waited = clock[0]
+    assert [ask("c"), ask("d"), ask("known")] == [None, None, "add a red mug"] and len(posts) == 7
+    clock[0] += 601
+    assert ask("e") is None and len(posts) == 8, "after a pause it is asked once, without further attempts"
+    assert ask("f") is None and clock[0] - waited < 700 and len(posts) == 8
+    silent[0] = False
+    clock[0] += 541
+    assert ask("f") == "add a red mug" and ask("g") == "add a red mug" and len(posts) == 10
+
+
 def test_both_sides_have_one_codec(row: tuple[dict[str, Any], Path, Path]) -> None:
     source, scenes, without = row
     for options, kind in ((BEST, "JPEG"), (PAPER, "PNG")):

@@ -157,11 +157,32 @@ def test_workers_and_their_order_do_not_show(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize(("mode", "error"), [("memory", "MemoryError"), ("exit", "SystemExit")])
-def test_one_poisoned_row_is_quarantined(tmp_path: Path, mode: str, error: str) -> None:
-    report = run_small(tmp_path / "out", steps=[Step("trap", lambda: make_trap(5, mode))])
+def test_one_poisoned_row_is_quarantined(tmp_path: Path) -> None:
+    report = run_small(tmp_path / "out", steps=[Step("trap", lambda: make_trap(5, "exit"))])
     assert (report.kept, report.quarantined) == (19, 1)
-    assert read_dead_rows(tmp_path / "out").to_pylist()[0]["error"] == error
+    assert read_dead_rows(tmp_path / "out").to_pylist()[0]["error"] == "SystemExit"
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("memory", "no memory left in the step 'trap' at the row 'photo-005' (MemoryError)"),
+        (
+            "gpu memory",
+            "no memory left in the step 'trap' at the row 'photo-005' (OutOfMemoryError: CUDA out of memory",
+        ),
+        ("gpu", "the GPU failed in the step 'trap' at the row 'photo-005' (RuntimeError: CUDA error: an illegal"),
+    ],
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_machine_at_its_end_is_no_rows_fault(tmp_path: Path, mode: str, said: str, workers: int) -> None:
+    with pytest.raises(EngineError) as caught:
+        run_small(tmp_path / "out", steps=[Step("trap", partial(make_trap, 5, mode))], workers=workers)
+    told = str(caught.value)
+    assert told.startswith(said) and "start again: finished shards are kept" in told and "\n" not in told
+    report = run_small(tmp_path / "out", steps=[Step("trap", partial(make_trap, -1, ""))])
+    assert (report.kept, report.quarantined) == (20, 0)
+    assert report.shards_resumed == 1 or workers > 1
 
 
 def test_a_row_that_kills_its_worker_is_found_and_quarantined(tmp_path: Path) -> None:

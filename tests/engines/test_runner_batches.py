@@ -88,6 +88,18 @@ def test_what_is_no_rows_fault_ends_the_run_at_once() -> None:
         assert calls == [3]
 
 
+def test_a_batch_too_large_for_memory_is_repeated_and_a_row_too_large_ends_the_run() -> None:
+    def greedy(rows: list[Row]) -> list[list[Row]]:
+        if len(rows) > 1 or rows[0]["number"] == 4:
+            raise MemoryError
+        return [[row] for row in rows]
+
+    assert through(small_source(3), steps_of(greedy)).repeated == {"step": 1}
+    for rows, batch in ((small_source(5), 3), (small_source(5)[4:], 1)):
+        with pytest.raises(EngineError, match="no memory left in the step 'step' at the row 'photo-004'"):
+            through(rows, steps_of(greedy, batch=batch))
+
+
 def test_a_failing_row_alone_is_asked_once() -> None:
     calls: list[int] = []
 

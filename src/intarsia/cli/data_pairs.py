@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intarsia.cli.common import Device, Json, Overwrite, command, progress_bar, reporting
+from intarsia.cli.common import Device, Json, NumberFormat, Overwrite, command, progress_bar, reporting
 from intarsia.errors import KnobError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _SCORERS = {"truth": "towers:miniature", "models": "clip:openai/clip-vit-base-patch32"}
 _REMOVER = "studio:sdxl-inpaint"
+_WITH_A_MODEL = ("prescore", "remove", "judge", "importance")
 _EMPTY_TABLE = "an empty table"
 
 Run = Annotated[Path, typer.Argument(help="The output of `intarsia data pipe`.")]
@@ -37,7 +38,8 @@ def pipe(
     remover: Annotated[str | None, typer.Option(help="studio:MODEL, or truth:FOLDER (of `data removals`).")] = None,
     removal_words: Annotated[str | None, typer.Option(help="paper, or model (the model's own words).")] = None,
     removal_steps: Annotated[int, typer.Option(help="Steps of a removal.")] = 10,
-    removal_batch: Annotated[int, typer.Option(help="Things painted together; 8 or more for a GPU.")] = 1,
+    removal_batch: Annotated[int, typer.Option(help="Things removed together where windows are equal in size.")] = 1,
+    dtype: NumberFormat = "float32",
     scorer: Annotated[str | None, typer.Option(help="clip:MODEL, or towers:MODEL (of a backbone).")] = None,
     describer: Annotated[str | None, typer.Option(help="openai:URL#MODEL, truth, or none.")] = None,
     writer: Annotated[str | None, typer.Option(help="openai:URL#MODEL, template, or none.")] = None,
@@ -55,7 +57,7 @@ def pipe(
     shard_size: Annotated[int, typer.Option(help="Instances in a shard.")] = 64,
     gpus: Annotated[float, typer.Option(help="GPU share that each step with a model asks Ray for.")] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, how long, at what cost.")] = False,
-    sample: Annotated[int, typer.Option(help="Rows that a dry run tries.")] = 2,
+    sample: Annotated[int, typer.Option(help="Rows that a dry run tries.")] = 8,
     price: Annotated[float | None, typer.Option(help="Of an hour of a worker, for a dry run.")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -70,7 +72,7 @@ def pipe(
     Examples:
       intarsia data tabletop scenes --count 100 --side 96
       intarsia data pipe scenes - out
-      intarsia data pipe coco/val2017 - out --annotations coco:instances_val2017.json --remover studio:sd-inpaint/
+      intarsia data pipe coco/val2017 - out --annotations coco:instances_val2017.json --dtype float16
       intarsia data pipe photos masks out --class mug --dry-run
     """
     from intarsia.engines import pairs
@@ -83,9 +85,21 @@ def pipe(
         changes = {name: value for name, value in given.items() if value is not None}
         options = pairs.PairOptions.preset(preset, candidates=candidates, gate=not all_candidates, **changes)
         words = removal_words or ("paper" if preset == "paper" and not rendered else "model")
-        windows = removal_batch * (options.candidates + (options.decoys > 0))
+        windows = options.candidates + (options.decoys > 0)
         tools = _tools(
-            photos, rendered, noise, seed, device, scorer, remover, words, removal_steps, windows, describer, writer
+            photos,
+            rendered,
+            noise,
+            seed,
+            device,
+            scorer,
+            remover,
+            words,
+            removal_steps,
+            windows,
+            dtype,
+            describer,
+            writer,
         )
         arguments: dict[str, Any] = {
             "annotations": tuple(annotations or ()),
@@ -103,6 +117,10 @@ def pipe(
         places = (photos, None if masks == "-" else Path(masks), output, tools, options)
         if dry_run:
             plan = pairs.plan_pairs(*places, sample=sample, price_per_hour=price, **arguments)
+            unsure = plan.rarely_tried(_WITH_A_MODEL)
+            if unsure and plan.sampled:
+                told = ", ".join(f"{step.name} saw {step.rows}" for step in unsure)
+                reporter.warn(f"of {plan.sampled} rows tried {told}: time and cost are unsure; raise --sample")
             reporter.done(str(plan), plan.to_json())
             return
         with progress_bar("data", json) as advance:
@@ -120,6 +138,7 @@ def pipe(
         made = pairs.survival(output)
         if not json:
             reporter.say(str(made))
+            reporter.say(report.run.rates_table())
         reporter.done(
             f"{output}: {report.run.kept} pairs of {report.run.source_rows} instances, {report.run.rejected} rejected, "
             f"{report.run.quarantined} quarantined",
@@ -129,6 +148,7 @@ def pipe(
                 **report.run.funnel.to_json(),
                 "notes": dict(report.notes),
                 "survival": made.to_json(),
+                "rates": {rate.name: rate.to_json() for rate in report.run.rates},
             },
         )
 
@@ -243,6 +263,7 @@ def _tools(
     words: str,
     steps: int,
     batch: int,
+    dtype: str,
     describer: str | None,
     writer: str | None,
 ) -> pairs.PairTools:
@@ -254,7 +275,14 @@ def _tools(
     return pairs.PairTools(
         Helpers(scorer=scorer or _SCORERS[kind], folder=photos, noise=chance, device=device),
         pairs.RemoverOption(
-            remover or ("studio:miniature" if rendered else _REMOVER), photos, chance, words, steps, batch, device
+            remover or ("studio:miniature" if rendered else _REMOVER),
+            photos,
+            chance,
+            words,
+            steps,
+            batch,
+            device,
+            dtype,
         ),
         WriterOption(describer or ("truth" if rendered else "none"), writer or "template", photos, chance),
     )

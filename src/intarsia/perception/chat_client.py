@@ -54,6 +54,8 @@ class ChatClient:
         cache_dir: answers are kept here, by the hash of everything that was asked; None keeps nothing.
         error: what is raised; where it is HelperError and no question would be answered, HelperAwayError.
         advice: what the user can do where the endpoint stays silent.
+        timeouts_are_away: whether no answer in time says something of the server (for callers that go on without an
+            answer) rather than perhaps of the question, whose answer may never come to its end.
     """
 
     base_url: str
@@ -64,6 +66,7 @@ class ChatClient:
     cache_dir: str | Path | None = None
     error: type[PerceptionError] = HelperError
     advice: str = "try again later"
+    timeouts_are_away: bool = False
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
@@ -92,19 +95,11 @@ class ChatClient:
         ``read`` raises a PerceptionError for JSON of another form than asked for; the question is then put again.
         Raises `error`: no answer in time, a refusal, or no usable answer.
         """
-        content: list[dict[str, Any]] = [{"type": "text", "text": text}]
-        content += [{"type": "image_url", "image_url": {"url": _data_url(pixels)}} for pixels in pictures]
-        question = {
-            "model": self.model,
-            "temperature": 0,
-            "messages": [{"role": "user", "content": content}],
-            "response_format": {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}},
-        }
-        body = json.dumps(question, sort_keys=True).encode()
-        cached = None if self.cache_dir is None else Path(self.cache_dir) / f"{self._key(body)}.json"
-        if cached is not None and cached.is_file():
-            with suppress(PerceptionError, OSError, ValueError):
-                return read(json.loads(cached.read_text(encoding="utf-8")))
+        body = self._body(text, pictures, schema, name)
+        kept = self._kept(body, read)
+        if kept is not None:
+            return kept
+        cached = self._cached(body)
         problem = _RetryableError("")
         for attempt in range(self.retries + 1):
             if attempt:
@@ -128,6 +123,38 @@ class ChatClient:
                 cached.parent.mkdir(parents=True, exist_ok=True)
                 write_file_atomically(cached, json.dumps(found).encode(), overwrite=True)
         return result
+
+    def known(
+        self,
+        text: str,
+        pictures: Sequence[NDArray[np.uint8]],
+        schema: dict[str, Any],
+        name: str,
+        read: Callable[[Any], Answer],
+    ) -> Answer | None:
+        """What `ask` answers to the same question without asking anybody; None where no answer is kept."""
+        return self._kept(self._body(text, pictures, schema, name), read)
+
+    def _body(self, text: str, pictures: Sequence[NDArray[np.uint8]], schema: dict[str, Any], name: str) -> bytes:
+        content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+        content += [{"type": "image_url", "image_url": {"url": _data_url(pixels)}} for pixels in pictures]
+        question = {
+            "model": self.model,
+            "temperature": 0,
+            "messages": [{"role": "user", "content": content}],
+            "response_format": {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}},
+        }
+        return json.dumps(question, sort_keys=True).encode()
+
+    def _cached(self, body: bytes) -> Path | None:
+        return None if self.cache_dir is None else Path(self.cache_dir) / f"{self._key(body)}.json"
+
+    def _kept(self, body: bytes, read: Callable[[Any], Answer]) -> Answer | None:
+        cached = self._cached(body)
+        if cached is not None and cached.is_file():
+            with suppress(PerceptionError, OSError, ValueError):
+                return read(json.loads(cached.read_text(encoding="utf-8")))
+        return None
 
     def _error(self, away: bool) -> type[PerceptionError]:
         return HelperAwayError if away and self.error is HelperError else self.error
@@ -153,14 +180,17 @@ class ChatClient:
             refused = self._error(error.code in _AWAY)
             raise refused(f"{self.url} refused the question with HTTP status {error.code}: {hint}") from error
         except TimeoutError as error:
-            raise _RetryableError(f"gave no answer within {self.timeout:g} s") from error
+            raise self._silence() from error
         except (urllib.error.URLError, HTTPException, OSError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
-                raise _RetryableError(f"gave no answer within {self.timeout:g} s") from error
+                raise self._silence() from error
             # What fails while connecting comes as URLError; a connection that breaks later may be this picture's fault.
             away = isinstance(error, urllib.error.URLError)
             raise _RetryableError(f"cannot be reached ({reason})", away=away) from error
+
+    def _silence(self) -> _RetryableError:
+        return _RetryableError(f"gave no answer within {self.timeout:g} s", away=self.timeouts_are_away)
 
 
 def _content_of(answer: bytes) -> Any:

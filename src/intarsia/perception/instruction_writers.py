@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +37,8 @@ _EXAMPLES = (
     ("kite", "kite, triangular, orange and yellow tail", "add an orange triangular kite with a yellow tail"),
     ("person", "a man in a dark suit, wearing glasses", "add a man in a dark suit and glasses"),
 )
+_AWAY_AT_MOST = 2
+_PAUSE, _LONGEST_PAUSE, _PATIENCE = 60.0, 600.0, 9.0
 _ARTICLES = ("a", "an", "the", "some")
 _PHRASE: dict[str, Any] = {
     "type": "object",
@@ -72,18 +75,36 @@ class InstructionWriter(Protocol):
 
 
 class _Patience:
-    """After a server was away twice in a row it is not asked again: each question would wait for its timeouts."""
+    """After a server was away twice in a row, or gave no answer in time, it is asked again only after a pause, and then
+    once: each question would wait for all its timeouts. Answers that are kept are given at any time.
+
+    A pause lasts 60 s, or nine times as long as the last question waited (ten minutes at most), so that a server that
+    hangs costs little of a run.
+    """
 
     def __init__(self, client: ChatClient) -> None:
-        self.client, self.away = client, 0
+        self.client, self.away = replace(client, timeouts_are_away=True), 0
+        self._again = 0.0
 
     def ask(self, text: str, pictures: list[Any], name: str) -> str:
-        if self.away >= 2:
-            raise HelperAwayError(f"{self.client.model} at {self.client.url} was away before: start the server")
+        client = self.client
+        question = (text, pictures, _PHRASE, name, _phrase_of)
+        if self.away and (kept := client.known(*question)) is not None:
+            return kept  # says nothing of the server
+        if self.away >= _AWAY_AT_MOST:
+            if time.monotonic() < self._again:
+                raise HelperAwayError(f"{client.model} at {client.url} was away before: start the server")
+            client = replace(client, retries=0)
+        began = time.monotonic()
         try:
-            found = self.client.ask(text, pictures, _PHRASE, name, _phrase_of)
+            found = client.ask(*question)
         except HelperAwayError:
             self.away += 1
+            now = time.monotonic()
+            self._again = now + min(_LONGEST_PAUSE, max(_PAUSE, _PATIENCE * (now - began)))
+            raise
+        except HelperError:
+            self.away = 0
             raise
         self.away = 0
         return found

@@ -54,7 +54,7 @@ def run_instruct(
     """
     backbone = load_instruct_base(base, device)
     source = ShardStream(pairs, weights, recipe.seed)
-    claim = {"recipe": asdict(recipe), "base_hash": backbone.hash, "pairs": source.state()}
+    claim: dict[str, Any] = {"recipe": asdict(recipe), "base_hash": backbone.hash, "pairs": source.state()}
     claim |= {"stream": stream, "bf16": bf16}
     folder.mkdir(parents=True, exist_ok=True)
     with main_first():

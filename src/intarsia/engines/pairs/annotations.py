@@ -47,7 +47,7 @@ def list_instances(
 def _instances(
     photos: Path, masks: Path | None, annotations: tuple[str, ...], class_name: str | None
 ) -> list[Instance]:
-    parts = [_parted(option) for option in annotations]
+    parts = [_parted(option) for option in dict.fromkeys(annotations)]
     expressions: dict[str, tuple[str, ...]] = {}
     for kind, path in parts:
         if kind == "refcoco":

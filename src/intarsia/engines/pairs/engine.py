@@ -116,7 +116,7 @@ def run_pairs(*args: Any, progress: Callable[[Progress], None] | None = None, **
     return PairReport(report, notes_of(report.output))
 
 
-def plan_pairs(*args: Any, sample: int = 2, price_per_hour: float | None = None, **options: Any) -> EnginePlan:
+def plan_pairs(*args: Any, sample: int = 8, price_per_hour: float | None = None, **options: Any) -> EnginePlan:
     """What `run_pairs` would do with the same arguments, its time and its cost; nothing is written."""
     return plan_run(**pair_run(*args, **options), sample=sample, price_per_hour=price_per_hour)
 
@@ -143,7 +143,9 @@ def pair_run(
     """The arguments of `run_engine`.
 
     photos: a folder. masks, annotations, class_name, exclude: see `list_instances`. thresholds: a file, "paper",
-    "best", "tabletop", or bounds. removal_batch: rows painted together; part of the settings.
+    "best", "tabletop", or bounds. removal_batch: rows painted together; part of the settings, as are the hashes of
+    weights on this machine and the kinds of devices. Raises EngineError, BackboneError (no such model), EditingError
+    (no such device).
     """
     tools, options = tools or PairTools(), options or PairOptions.preset("best")
     folder, mask_folder = Path(photos), None if masks is None else Path(masks)
@@ -161,6 +163,8 @@ def pair_run(
         "gate": {name: list(bound) for name, bound in before.items()},
         "least_side": least_side,
         "removal_batch": removal_batch,
+        "weights": _weights(tools),
+        "devices": _devices(tools, runner, gpus),
     }
     return {
         "name": NAME,
@@ -280,6 +284,40 @@ def notes_of(run: str | Path) -> dict[str, int]:
         return {}
     counted = Counter(note for note in table["instruction_note"].to_pylist() if note is not None)
     return dict(sorted(counted.items()))
+
+
+def _weights(tools: PairTools) -> dict[str, JSON]:
+    """The hashes of the backbones that remove and score, which are not loaded for it; None for one that is not on this
+    machine. Raises BackboneError."""
+    from intarsia.backbones import MissingWeightsError, find_model, model_hash
+
+    found: dict[str, JSON] = {}
+    for use, kind, option in (("remover", "studio", tools.remover.option), ("scorer", "towers", tools.helpers.scorer)):
+        name, _, model = option.partition(":")
+        if name == kind:
+            try:
+                found[use] = model_hash(find_model(model)[1])
+            except MissingWeightsError:
+                found[use] = None
+    return found
+
+
+def _devices(tools: PairTools, runner: str, gpus: float) -> dict[str, JSON]:
+    """The kinds of devices that remove and score: "cpu", "cuda" …"""
+    asked = {"scorer": tools.helpers.device}
+    if tools.remover.option.startswith("studio:"):
+        asked["remover"] = tools.remover.device
+    return {use: _device(device, runner, gpus) for use, device in asked.items()}
+
+
+def _device(device: str, runner: str, gpus: float) -> str:
+    if device == "auto" and runner == "ray":  # an actor sees a GPU only where its step asks for one
+        return "cuda" if gpus > 0 else "cpu"
+    if device == "auto":
+        from intarsia.editing import choose_device
+
+        device = choose_device(device)
+    return device.partition(":")[0]
 
 
 def _names(tools: PairTools) -> dict[str, str]:

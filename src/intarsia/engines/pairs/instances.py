@@ -9,22 +9,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from intarsia.engines.errors import EngineError
 from intarsia.engines.pairs.errors import InstanceError
+from intarsia.engines.pairs.looking import Looked, look_at_mask, look_at_photo
+from intarsia.engines.pairs.mask_pictures import BoolArray, Shares, mask_in, open_mask
 from intarsia.engines.pairs.run_lengths import mask_of_text
-from intarsia.perception import Box, box_iou, mask_iou
+from intarsia.perception import Box, box_iou, clip_box, mask_iou
 
-BoolArray = NDArray[np.bool_]
 SAME_IOU = 0.9
+SAME, INSIDE = "the same thing as in other annotations", "taken from the inside"
 _LIKELY_IOU = 0.6
+_LONGEST_FAULT = 300
 _PART = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _ASPECT_SLACK = 0.02
 
@@ -45,9 +45,10 @@ class Instance:
 
     ``annotations``: which kind of annotations names it ("coco", "lvis", "open-images", "folder", "tabletop");
     ``pictures``: what PIPE calls the picture's data set; ``picture``: the file below the folder of photos, None where
-    the annotations do not list it. ``box`` is half-open (x, y, w, h), ``area`` in pixels, where they are known without
-    decoding. ``drop``: why it is no candidate ("crowd"), ``fault``: why it cannot be used at all. ``also``: the same
-    thing in other annotations.
+    the annotations do not list it. ``box`` is half-open (x, y, w, h) in pixels; where only ``shares`` of the picture's
+    sides are known, `instance_rows` makes a box of them. ``drop``: why it is no candidate ("crowd"), ``fault``: why it
+    cannot be used at all. ``also``: the same thing in other annotations. ``again``: above 0 for a further one of the
+    same ids.
     """
 
     annotations: str
@@ -59,17 +60,20 @@ class Instance:
     runs: str | None = None
     mask_file: MaskFile | None = None
     box: Box | None = None
+    shares: Shares | None = None
     licence: str | None = None
     expressions: tuple[str, ...] = ()
     split: str | None = None
     drop: str | None = None
     fault: str | None = None
     also: tuple[str, ...] = ()
+    again: int = 0
 
     @property
     def key(self) -> str:
         """Safe as a sample's key, and one level deep in each of data set, picture and annotation."""
-        return "/".join(_part(text) for text in (self.annotations, self.img_id, self.ann_id))
+        key = "/".join(_part(text) for text in (self.annotations, self.img_id, self.ann_id))
+        return f"{key}-again{self.again}" if self.again else key
 
     def row(self, digests: Mapping[str, str | None], others: Sequence[Box] = ()) -> dict[str, Any]:
         """The row of the engine's source; ``digests``: SHA-256 of picture and mask files, None for missing ones;
@@ -80,13 +84,13 @@ class Instance:
             "key": self.key,
             "annotations": self.annotations,
             "pictures": self.pictures,
-            "img_id": self.img_id,
-            "ann_id": self.ann_id,
-            "source": self.picture,
+            "img_id": _unicode(self.img_id),
+            "ann_id": _unicode(self.ann_id),
+            "source": _unicode(self.picture),
             "source_sha256": digests.get(f"photo {self.picture}"),
-            "class": self.class_name,
+            "class": _unicode(self.class_name),
             "runs": self.runs,
-            "mask_file": None if mask is None else mask.path,
+            "mask_file": None if mask is None else _unicode(mask.path),
             "mask_label": None if mask is None else mask.label,
             "mask_scaled": None if mask is None else mask.scaled,
             "mask_sha256": None if mask is None else digests.get(f"mask {mask.path}"),
@@ -94,37 +98,46 @@ class Instance:
             "y": y,
             "w": w,
             "h": h,
-            "licence": self.licence,
-            "split": self.split,
+            "licence": _unicode(self.licence),
+            "split": _unicode(self.split),
             "others": json.dumps(others),
-            "expressions": json.dumps(self.expressions, ensure_ascii=False),
+            "expressions": _unicode(json.dumps(self.expressions, ensure_ascii=False)),
             "also": json.dumps(self.also),
             "drop": self.drop,
-            "fault": self.fault,
+            "fault": None if self.fault is None else _unicode(self.fault[:_LONGEST_FAULT]),
         }
 
 
 def instance_rows(
     instances: Iterable[Instance], photos: Path, masks: Path | None, workers: int = 1
 ) -> list[dict[str, Any]]:
-    """The engine's source: sorted by key; files are hashed, none is decoded. Raises EngineError: two of one key."""
-    ordered = sorted(instances, key=lambda instance: instance.key)
-    for one, other in pairwise(ordered):
-        if one.key == other.key:
-            raise EngineError(f"the annotation {one.key} occurs twice; give each thing an id of its own")
-    files = {f"photo {one.picture}": photos / one.picture for one in ordered if one.picture is not None}
-    if masks is not None:
-        files |= {f"mask {one.mask_file.path}": masks / one.mask_file.path for one in ordered if one.mask_file}
-    names = sorted(files)
+    """The engine's source: sorted by key. All files are read to be hashed; masks are decoded only where nothing else
+    says where the thing is. Of several with the same ids the first stays, the others get a ``fault``."""
+    ordered = _apart(sorted(instances, key=lambda instance: instance.key))
+    placed = {one.picture for one in ordered if one.box is None and (one.shares or one.mask_file)}
+    sought = {one.mask_file.path for one in ordered if one.mask_file and one.box is None and one.shares is None}
+    pictures = sorted({one.picture for one in ordered if one.picture is not None})
+    files = [] if masks is None else sorted({one.mask_file.path for one in ordered if one.mask_file})
+    folder = masks or photos
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        digests = dict(zip(names, pool.map(_sha256, [files[name] for name in names]), strict=True))
-    boxes: dict[str, list[tuple[str, Box]]] = defaultdict(list)
-    for one in ordered:
-        if one.picture is not None and one.box is not None and not (one.drop or "").startswith("the same"):
-            boxes[one.picture].append((one.key, one.box))
-    return [
-        one.row(digests, [box for key, box in boxes.get(one.picture or "", ()) if key != one.key]) for one in ordered
-    ]
+        seen = dict(
+            zip(pictures, pool.map(lambda path: look_at_photo(photos / path, path in placed), pictures), strict=True)
+        )
+        shown = dict(zip(files, pool.map(lambda path: look_at_mask(folder / path, path in sought), files), strict=True))
+    digests = {f"photo {path}": found.sha256 for path, found in seen.items()}
+    digests |= {f"mask {path}": found.sha256 for path, found in shown.items()}
+    near: dict[str, list[Instance]] = defaultdict(list)
+    for number, one in enumerate(ordered):
+        ordered[number] = one = _placed(one, seen, shown)
+        if one.picture is not None and one.box is not None and one.drop not in (SAME, INSIDE):
+            near[one.picture].append(one)
+    return [one.row(digests, _others(one, near.get(one.picture or "", ()))) for one in ordered]
+
+
+def stays_below(name: str) -> bool:
+    """Whether a path that annotations give stays below the folder that it is joined to."""
+    path = Path(name)
+    return bool(name) and not path.anchor and ".." not in path.parts and "\0" not in name
 
 
 def merge_same(instances: Sequence[Instance]) -> list[Instance]:
@@ -150,7 +163,7 @@ def merge_same(instances: Sequence[Instance]) -> list[Instance]:
                         also=(*mine.also, theirs.key),
                         expressions=tuple(dict.fromkeys([*mine.expressions, *theirs.expressions])),
                     )
-                    merged[other] = replace(theirs, drop="the same thing as in other annotations")
+                    merged[other] = replace(theirs, drop=SAME)
     return merged
 
 
@@ -183,13 +196,9 @@ def _mask_picture(path: Path, row: Mapping[str, Any]) -> BoolArray:
     if hashlib.sha256(data).hexdigest() != row["mask_sha256"]:
         raise InstanceError(f"the mask {row['mask_file']} changed while the engine ran: start again")
     try:
-        with Image.open(path) as image:
-            values = np.array(image.convert("L") if row["mask_label"] is None else image)
-    except (OSError, ValueError) as error:
-        raise InstanceError(f"the mask {row['mask_file']} is no picture: give a PNG") from error
-    if values.ndim != 2:
-        raise InstanceError(f"the label map {row['mask_file']} has {values.shape[-1]} channels: give one")
-    return np.asarray(values > 127 if row["mask_label"] is None else values == row["mask_label"])
+        return mask_in(open_mask(data), row["mask_label"])
+    except InstanceError as error:
+        raise InstanceError(f"the mask {row['mask_file']} cannot be read ({error}): give a whole PNG") from error
 
 
 def _same(one: Instance, other: Instance, mask: BoolArray, other_mask: BoolArray) -> bool:
@@ -212,11 +221,53 @@ def _part(text: str) -> str:
     return f"{words}-{digest}" if words else digest
 
 
-def _sha256(path: Path) -> str | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
+def _unicode(text: Any) -> Any:
+    """The text with escapes for what is no Unicode, such as names of files in another encoding; None stays None."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _apart(instances: Sequence[Instance]) -> list[Instance]:
+    """With keys that are all different."""
+    keys, used = {one.key for one in instances}, set[str]()
+    apart = []
+    for one in instances:
+        if one.key in used:
+            one = replace(one, again=1, fault=one.fault or "its id occurs twice: give each thing an id of its own")
+            while one.key in keys:
+                one = replace(one, again=one.again + 1)
+            keys.add(one.key)
+        used.add(one.key)
+        apart.append(one)
+    return apart
+
+
+def _placed(one: Instance, seen: Mapping[str, Looked], shown: Mapping[str, Looked]) -> Instance:
+    """With its box in pixels, where something says where the thing is."""
+    photo = seen.get(one.picture or "")
+    if one.box is not None or photo is None or photo.size is None:
+        return one
+    shares = one.shares
+    if shares is None and one.mask_file is not None and one.mask_file.label is None:
+        shares = shown.get(one.mask_file.path, Looked()).shares
+    if shares is None:
+        return one
+    height, width = photo.size
+    left, top, right, bottom = shares[0] * width, shares[1] * height, shares[2] * width, shares[3] * height
+    return replace(one, box=clip_box(left, top, right - left, bottom - top, photo.size))
+
+
+def _others(one: Instance, near: Sequence[Instance]) -> list[Box]:
+    """Boxes of what else is in the picture. What another kind of annotations, or one of the same ids, says of nearly
+    the same place is most likely the thing itself."""
+    found = []
+    for other in near:
+        if other.box is None or other is one:
+            continue
+        doubtful = other.annotations != one.annotations or other.ann_id == one.ann_id
+        if doubtful and one.box is not None and box_iou(one.box, other.box) >= _LIKELY_IOU:
+            continue
+        found.append(other.box)
+    return found
 
 
 def hold_out(instances: Sequence[Instance], exclude: frozenset[str]) -> list[Instance]:

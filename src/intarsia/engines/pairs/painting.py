@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intarsia.errors import NonFiniteError
 from intarsia.imaging import Mask, Window, fill_hole
 from intarsia.sampling import Guidance, Stage, StageInput, make_generators, make_scheduler, plan_stages, run_stages
 
@@ -52,10 +53,16 @@ class Hole:
 def paint_holes(
     backbone: Backbone, holes: Sequence[Hole], positive: Conditioning, settings: PaintSettings, batch: int
 ) -> list[FloatArray]:
-    """The scenes with their painted windows in them (H, W, 3), in [0, 1], as `editing.paint` would, but in batches.
+    """The scenes with their painted windows in them (H, W, 3), in [0, 1]: the windows, stages and sampling of
+    `editing.paint`, in batches. Unlike there, no detail of the first stage is kept under the second one's, the context
+    window is not joined with the local one, and between the stages the mask is pasted with a hard edge.
 
-    Holes whose windows are painted at equal sizes share a batch. A batch is filled up to ``batch`` samples, so that a
-    hole's pixels do not depend on how many others are painted with it.
+    Holes whose windows are painted at equal sizes share a batch. A batch is filled up to ``batch`` samples with copies
+    of its last one, so that a hole's pixels do not depend on how many others are painted with it: a small batch wastes
+    little where sizes differ.
+
+    Raises:
+        NonFiniteError: NaN or infinity from the model.
     """
     painted: dict[int, FloatArray] = {}
     groups: dict[tuple[Size, Size, int], list[int]] = defaultdict(list)
@@ -120,6 +127,10 @@ def _paint(
 
     def paste(stage: Stage, scenes: list[FloatArray], pictures: Tensor) -> list[FloatArray]:
         arrays = (pictures.float().cpu().numpy().transpose(0, 2, 3, 1) + 1) / 2
+        if not np.isfinite(arrays).all():
+            raise NonFiniteError(
+                f"the model painted NaN or infinity in the {stage.name} stage; load it in float32 or bfloat16"
+            )
         pasted = []
         for hole, plan, scene, picture in zip(holes, plans, scenes, arrays, strict=True):
             window = plan.windows[stage.name]

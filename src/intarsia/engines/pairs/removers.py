@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PAPER_WORDS = "a photo of a background, a photo of an empty place"
 PAPER_NEGATIVE = "an object, a {}"
+DTYPES = ("float32", "float16", "bfloat16")
 _RING_CELLS = 3
 
 
@@ -52,11 +53,13 @@ class Remover(Protocol):
 
 
 class StudioRemover:
-    """An inpainting backbone, as `Studio.remove` uses it.
+    """An inpainting backbone, with the windows and the preset of `Studio.remove`, but painted in batches and joined by
+    the engine's own blend: `paint_holes` says what else differs.
 
     ``words``: "paper" for the paper's prompts (with the class in the negative one) and its guidance of 7.5, "model" for
     the words for emptiness that the model was trained with and the measured preset of removal. ``batch``: windows
-    painted at once; a matter of speed on a GPU, and part of the settings, as another batch may differ in the last bit.
+    painted at once, as many as one thing needs (candidates and decoy); where fewer are left of a size the batch is
+    filled up. Part of the settings, as another batch may differ in the last bit.
     """
 
     def __init__(self, backbone: Backbone, *, words: str = "model", steps: int = 10, batch: int = 4) -> None:
@@ -68,21 +71,21 @@ class StudioRemover:
         self._known: dict[str, Any] = {}
 
     @classmethod
-    def load(cls, model: str, device: str = "auto", **options: Any) -> StudioRemover:
-        """Of a model's name or folder. Raises BackboneError."""
+    def load(cls, model: str, device: str = "auto", dtype: str = "float32", **options: Any) -> StudioRemover:
+        """Of a model's name or folder, in float32, float16 or bfloat16. Raises BackboneError, EditingError."""
         from intarsia.editing import Studio
 
-        return cls(Studio.load(model, device).backbone, **options)
+        return cls(Studio.load(model, device, dtype).backbone, **options)
 
     @cached_property
     def name(self) -> str:
         backbone, settings = self.backbone, self.settings
-        return (
-            f"studio:{backbone.name}@{backbone.hash[:12]} words={self.words} steps={settings.steps} batch={self.batch}"
-        )
+        told = f"studio:{backbone.name}@{backbone.hash[:12]} words={self.words} steps={settings.steps}"
+        kind = str(backbone.dtype).removeprefix("torch.")
+        return f"{told} batch={self.batch}" + ("" if kind == "float32" else f" {kind}")
 
     def remove(self, tasks: Sequence[RemovalTask]) -> list[Pixels]:
-        """See `Remover.remove`."""
+        """See `Remover.remove`. Raises NonFiniteError: the model painted NaN or infinity."""
         holes = []
         for task in tasks:
             scene = task.photo.rgb.astype(np.float32) / np.float32(255)
@@ -189,7 +192,7 @@ def _speckled(rgb: Pixels, painted: BoolArray, draw: np.random.Generator) -> Pix
 
 
 def _settings(preset: str) -> PaintSettings:
-    """What `Studio.remove` would paint with."""
+    """Steps, guidance, sampler and windows of a removal's preset."""
     from intarsia.editing import PaintOptions
     from intarsia.request import EditRequest
 
@@ -200,7 +203,8 @@ def _settings(preset: str) -> PaintSettings:
 
 @dataclass(frozen=True)
 class RemoverOption:
-    """A remover by a short text: "studio:MODEL", or "truth:FOLDER" with the scenes of `intarsia data removals`."""
+    """A remover by a short text: "studio:MODEL", or "truth:FOLDER" with the scenes of `intarsia data removals`.
+    ``device``, ``dtype``: of the model; float16 and bfloat16 are for a GPU."""
 
     option: str = "studio:miniature"
     photos: Path = Path(".")
@@ -209,6 +213,7 @@ class RemoverOption:
     steps: int = 10
     batch: int = 4
     device: str = "auto"
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         kind, _, rest = self.option.partition(":")
@@ -218,6 +223,8 @@ class RemoverOption:
             raise EngineError(f"the remover's words are {self.words!r}: use paper or model")
         if self.steps < 1 or self.batch < 1:
             raise EngineError(f"{self.steps} steps in batches of {self.batch}: use 1 or more")
+        if self.dtype not in DTYPES:
+            raise EngineError(f"the remover's number format is {self.dtype!r}: use {', '.join(DTYPES)}")
 
     def load(self) -> Remover:
         """Raises HelperError, BackboneError."""
@@ -228,7 +235,8 @@ class RemoverOption:
         kind, _, rest = self.option.partition(":")
         if kind == "truth":
             return {"remover": "truth", "noise": [self.noise.level, self.noise.seed, self.noise.repeat]}
-        return {"remover": f"studio:{rest}", "words": self.words, "steps": self.steps, "batch": self.batch}
+        told = {"remover": f"studio:{rest}", "words": self.words, "steps": self.steps, "batch": self.batch}
+        return {**told, "dtype": self.dtype}
 
 
 @lru_cache(maxsize=2)
@@ -236,4 +244,6 @@ def _loaded(option: RemoverOption) -> Remover:
     kind, _, rest = option.option.partition(":")
     if kind == "truth":
         return TruthRemover(option.photos, Path(rest), option.noise)
-    return StudioRemover.load(rest, option.device, words=option.words, steps=option.steps, batch=option.batch)
+    return StudioRemover.load(
+        rest, option.device, option.dtype, words=option.words, steps=option.steps, batch=option.batch
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +57,10 @@ class EnginePlan:
     kept: int
     bytes: int
     price_per_hour: float | None = None
+
+    def rarely_tried(self, names: Collection[str], least: int = 8) -> list[PlannedStep]:
+        """Which of the named steps fewer than ``least`` rows of the sample came into: their pace is hardly known."""
+        return [step for step in self.steps if step.name in names and step.rows < least]
 
     @property
     def seconds_per_row(self) -> float | None:

@@ -27,7 +27,9 @@ from intarsia.errors import DiskFullError, IntarsiaError
 from intarsia.perception import HelperAwayError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_LONGEST_MESSAGE = 500
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|ALLOC_FAILED")
+_GPU = re.compile(r"CUDA|CUDNN|cuDNN|CUBLAS|cuBLAS|HIP error")
+_LONGEST_MESSAGE, _LONGEST_REASON = 500, 200
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 
 
@@ -88,7 +90,8 @@ def advance(
 ) -> Lines:
     """Take all living rows through ``steps``: one after the other through neighbouring steps of single rows, all
     together through a step of batches. ``announce`` hears of each step before it begins. Raises DiskFullError where a
-    step finds the disk full, HelperAwayError where a server that it asks is gone: neither is a row's fault."""
+    step finds the disk full, HelperAwayError where a server that it asks is gone, EngineError where memory or a GPU
+    fails at a row alone: none of these is a row's fault."""
     moved = lines.rows
     pairs = zip(steps, functions, strict=True)
     for batched, stretch in groupby(pairs, key=lambda pair: pair[0].batch is not None):
@@ -142,6 +145,7 @@ def _take_batches(
             except BaseException as error:
                 _raise_if_full(error, step)
                 if len(rows) == 1:
+                    _raise_if_exhausted(error, step, rows[0][key])
                     count.entered += rows[0].get(REJECTED) is None
                     moved[chosen[0]] = _failed(rows[0], step, error, key, count)
                     continue
@@ -177,6 +181,22 @@ def _raise_if_full(error: BaseException, step: Step) -> None:
         ) from error
 
 
+def _raise_if_exhausted(error: BaseException, step: Step, row: str) -> None:
+    """Memory, of the machine or of a GPU, and a GPU's own errors, after which nothing works on it in this process.
+
+    Whether a row's size or the machine is to blame cannot be told here, so no row is given up: a step that knows that a
+    row is too large should say so with another error, as those that read pictures do by their limit of pixels.
+    """
+    memory = isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)))
+    if memory or (isinstance(error, RuntimeError) and _GPU.search(str(error))):
+        what = "no memory left" if memory else "the GPU failed"
+        why = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise EngineError(
+            f"{what} in the step {step.name!r} at the row {row!r} ({type(error).__name__}{': ' if why else ''}{why}); "
+            "use fewer workers or smaller batches, or free the machine, and start again: finished shards are kept"
+        ) from error
+
+
 def _take(line: Row | Dead, step: Step, function: StepFunction, key: str, count: StepCount) -> list[Row | Dead]:
     if isinstance(line, Dead) or not _is_taken(line, step):
         return [line]
@@ -188,6 +208,7 @@ def _take(line: Row | Dead, step: Step, function: StepFunction, key: str, count:
         raise
     except BaseException as error:
         _raise_if_full(error, step)
+        _raise_if_exhausted(error, step, line[key])
         return _failed(line, step, error, key, count)
     if fallen is not None:
         return [{**row, REJECTED: fallen} for row in rows[:1]]

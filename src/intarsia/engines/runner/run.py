@@ -66,6 +66,15 @@ class StepRate:
         """0 where nothing came into the step."""
         return self.rows / self.seconds if self.rows and self.seconds > 0 else 0.0
 
+    def to_json(self) -> dict[str, Any]:
+        """All fields but the name, and the rate."""
+        return {
+            "rows": self.rows,
+            "seconds": self.seconds,
+            "rows_per_second": self.rows_per_second,
+            "batches_repeated": self.repeated,
+        }
+
 
 @dataclass(frozen=True)
 class EngineReport:
@@ -92,10 +101,24 @@ class EngineReport:
             for name, rows in self.step_rows.items()
         )
 
+    def rates_table(self) -> str:
+        """The throughput as lines to print; steps that saw no row in this call have none."""
+        lines = [f"{'step':<16} {'rows in':>8} {'seconds':>9} {'rows/s of a worker':>18}"]
+        for rate in self.rates:
+            pace = f"{rate.rows_per_second:.3g}" if rate.rows_per_second else "-"
+            again = f"  ({rate.repeated} batches repeated row by row)" if rate.repeated else ""
+            lines.append(f"{rate.name:<16} {rate.rows:>8} {rate.seconds:>9.3g} {pace:>18}{again}")
+        return "\n".join(lines)
+
     @property
     def overhead(self) -> float | None:
-        """``(seconds · workers - Σ step_seconds) / Σ step_seconds`` of this call: what the runner takes beyond the
-        steps' own time - starting workers, building the steps, packing, writing, waiting. None where no step ran."""
+        """``(seconds · workers - Σ step_seconds) / Σ step_seconds`` of this call; None where no step ran.
+
+        Above the line: worker time that passed outside the steps - starting workers, loading models (building the
+        steps), packing, hashing and writing shards, thresholds, waiting for the last worker. Below it: the time inside
+        the steps, of which models are one part; reading photos, encoding pictures and checking rows are the others. So
+        this is no share of the models' time alone. Listing the source comes before the call and is in neither.
+        """
         inside = sum(self.step_seconds.values())
         return (self.seconds * self.workers - inside) / inside if inside > 0 else None
 
