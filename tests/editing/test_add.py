@@ -342,3 +342,20 @@ def test_the_smallest_place_is_seen_with_its_surroundings(adding: Studio) -> Non
     result = Studio(adding.backbone, model).add(scene, "a red mug", place=(40, 30, 1, 1), **DIRECT)
     assert result.recipe.stages[0].window[2:] == (24, 24)
     assert np.array_equal(result.picture.pixels[~result.support], scene.pixels[~result.support])
+
+
+def test_the_scene_outside_a_place_can_be_held() -> None:
+    """The model draws at the right whatever the words say."""
+    wrong = {f"{MUG} at the left": block(0.4, 0.6, 0.3, 0.25, RED)}
+    studio = Studio(tiny_studio().backbone, drawing_model(**wrong))
+    free = studio.add(room(), f"{MUG} at the left", place_hold=0.0, **DIRECT)
+    assert free.support[:, 48:].any()
+    with pytest.raises(NothingAddedError):
+        studio.add(room(), f"{MUG} at the left", place_hold=1.0, **DIRECT)
+    unnamed = Studio(tiny_studio().backbone, drawing_model(**{MUG: block(0.4, 0.6, 0.3, 0.25, RED)}))
+    shas = {unnamed.add(room(), MUG, place_hold=hold, **DIRECT).picture.sha256 for hold in (0.0, 1.0)}
+    assert len(shas) == 1
+    box = (58, 25, 24, 30)
+    given = drawing_model(**{f"{MUG} at the {name}": block(0.2, 0.2, 0.5, 0.5, RED) for name in ("center", "right")})
+    placed = Studio(tiny_studio().backbone, given).add(room(), MUG, place=box, place_hold=1.0, **DIRECT)
+    assert not (placed.change_masks[0] & ~Mask.from_box(box, (72, 96)).grow(12).array).any()

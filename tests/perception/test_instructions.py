@@ -15,6 +15,7 @@ from intarsia.perception import (
     parse_instruction,
     place_box,
     place_of,
+    place_region,
 )
 
 
@@ -182,3 +183,14 @@ def test_nine_places_cover_the_picture_and_have_other_names() -> None:
         place_box("the moon", (9, 9))
     with pytest.raises(PerceptionError, match="nowhere"):
         place_of(np.zeros((4, 4), bool))
+
+
+def test_a_place_reaches_as_far_as_its_words_say() -> None:
+    for place in PLACES:
+        x, y, width, height = place_box(place, (48, 96))
+        region = place_region(place, (48, 96))
+        assert region[y : y + height, x : x + width].all() and region.mean() < 0.5
+    left = place_region("the left", (48, 96))
+    assert left[:, :32].all() and not left[:, 45:].any()
+    assert np.array_equal(place_region("top left", (48, 96)), place_region("the top", (48, 96)) & left)
+    assert not place_region("the center", (48, 96))[:9].any() and place_region("the center", (48, 96))[24, 48]

@@ -134,6 +134,19 @@ def test_a_sample_does_not_depend_on_its_neighbours() -> None:
     torch.testing.assert_close(alone[0], batch[1], atol=1e-4, rtol=1e-4)
 
 
+def test_a_known_region_of_its_own_is_held_for_a_share_of_the_steps() -> None:
+    model, scene = two_towers(), torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(1))
+    hole = torch.zeros(1, 1, 8, 12)
+    hole[..., :6] = 1
+    free = edit(model).latents
+    never, half, always = (edit(model, known=KnownRegion(scene, mask=hole, until=share)) for share in (0.0, 0.5, 1.0))
+    assert torch.equal(never.latents, free)
+    assert torch.equal(always.denoised[..., 6:], scene[..., 6:])
+    assert not torch.allclose(half.latents, free) and not torch.allclose(half.denoised[..., 6:], scene[..., 6:])
+    with pytest.raises(SamplingError, match="no share of the steps"):
+        KnownRegion(scene, until=1.5)
+
+
 def test_conditions_that_do_not_fit_are_refused() -> None:
     model, mask = two_towers(), square_mask(64, 96)[..., ::8, ::8]
     latents = torch.zeros(1, 4, 8, 12)
@@ -149,7 +162,7 @@ def test_conditions_that_do_not_fit_are_refused() -> None:
         edit(model, image_latents=torch.zeros(1, 4, 8, 8))
     with pytest.raises(SamplingError, match="2 conditions for 1 samples"):
         edit(model, image_latents=torch.zeros(2, 4, 8, 12))
-    with pytest.raises(SamplingError, match="no mask to keep a known region"):
+    with pytest.raises(SamplingError, match="without a mask keeps no known region"):
         edit(model, known=KnownRegion(latents))
     with pytest.raises(SamplingError, match="reads 9 channels, latents and conditions have 8"):
         edit(inpainting())

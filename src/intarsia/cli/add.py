@@ -40,6 +40,10 @@ def add(
         Path | None, typer.Option("--mask-output", help="Where to write which pixels changed, white on black.")
     ] = None,
     place: Annotated[str | None, typer.Option("--place", help="About where: x,y,w,h in pixels.")] = None,
+    place_hold: Annotated[
+        float | None,
+        typer.Option("--place-hold", help="Share of the steps that hold the scene outside the place that is said."),
+    ] = None,
     finish: Annotated[
         str | None,
         typer.Option(help="repaint: the inpainting model paints it in the place found; direct: as first drawn."),

@@ -101,6 +101,7 @@ _NAMES = {
     "reference_guidance": "reference_guidance_scale",
     "substitute": "remove_attributes",
     "image_guidance": "image_guidance_scale",
+    "place_hold": "place_hold",
     "repaint_guidance": "repaint_guidance_scale",
     "repaint_strength": "repaint_strength",
 }

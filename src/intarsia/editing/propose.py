@@ -16,11 +16,12 @@ from intarsia.editing.paint import to_array, to_tensor
 from intarsia.editing.pictures import FloatArray
 from intarsia.errors import NonFiniteError
 from intarsia.imaging import Mask, Window
-from intarsia.perception import Instruction, place_box
+from intarsia.perception import Instruction, place_box, place_region
 from intarsia.request import EditRequest
 from intarsia.sampling import (
     DenoiseStep,
     Guidance,
+    KnownRegion,
     denoise,
     draw_noise,
     make_generators,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from intarsia.backbones import Backbone
 
+_BESIDE = 0.25
+"""How far beyond a given place things may reach, as a share of its longer side."""
 _LOST = 0.8
 """Share of the picture that nothing which is added covers."""
 
@@ -77,7 +80,9 @@ def propose(
         before = _decoded(model, scaled)
         for index, (instruction, said) in enumerate(zip(instructions, words, strict=True)):
             seed = chain_seed(request.seed, index)
-            latents = _follow(model, source, said, request, seed, step)
+            near = _near(place, instruction.place, before.shape[:2])
+            known = _held(scaled, near, request.place_hold)
+            latents = _follow(model, source, said, request, seed, step, known)
             after = _decoded(model, latents)
             change = find_change(
                 before,
@@ -114,8 +119,32 @@ def chain_seed(seed: int, index: int) -> int:
     return int.from_bytes(hashlib.sha256(f"instruction {index} of seed {seed}".encode()).digest()[:8], "big") >> 1
 
 
+def _near(place: BoolArray | None, named: str | None, size: tuple[int, ...]) -> BoolArray | None:
+    """Where something may be added: around the place that was given, or that the words name."""
+    if place is not None:
+        box = Mask(place).box
+        return Mask(place).grow(max(1, round(_BESIDE * max(box[2:])))).array
+    return None if named is None else place_region(named, (size[0], size[1]))
+
+
+def _held(scaled: Tensor, near: BoolArray | None, hold: float) -> KnownRegion | None:
+    """The scene outside of it, for the first steps: they decide where things are."""
+    import torch
+
+    if near is None or hold == 0:
+        return None
+    cells = torch.from_numpy(Mask(near).to_latent((scaled.shape[-2], scaled.shape[-1])))
+    return KnownRegion(scaled, mask=cells[None, None], until=hold)
+
+
 def _follow(
-    model: Backbone, source: Tensor, words: str, request: EditRequest, seed: int, step: Callable[[], None]
+    model: Backbone,
+    source: Tensor,
+    words: str,
+    request: EditRequest,
+    seed: int,
+    step: Callable[[], None],
+    known: KnownRegion | None,
 ) -> Tensor:
     """The scaled latents (1, C, h, w) of the source, with what the words say."""
     scheduler = make_scheduler(model, request.scheduler)
@@ -141,6 +170,7 @@ def _follow(
             request.guidance_interval,
             request.image_guidance_scale,
         ),
+        known=known,
         callback=advance,
     ).latents
 

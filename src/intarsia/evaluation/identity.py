@@ -31,6 +31,7 @@ def adapters_hash(studio: Studio, **options: Any) -> str:
 _OF_ADDING = {
     "instruction",
     "place",
+    "place_hold",
     "image_guidance_scale",
     "repaint_guidance_scale",
     "repaint_strength",

@@ -55,7 +55,7 @@ from intarsia.perception.masks import (
 from intarsia.perception.namer import AttributeNamer, YamlNamer, checked_attributes, namer_from_option
 from intarsia.perception.noise import Noise
 from intarsia.perception.phrases import describe
-from intarsia.perception.places import PLACES, PlaceError, place_box, place_of
+from intarsia.perception.places import PLACES, PlaceError, place_box, place_of, place_region
 from intarsia.perception.truth import Truth, TruthObject, truth_path
 from intarsia.perception.vocabulary import ABSENT, KINDS, Mention, Vocabulary, subject_phrase
 from intarsia.perception.vocabulary_namer import VocabularyNamer
@@ -156,6 +156,7 @@ __all__ = [
     "parse_instruction",
     "place_box",
     "place_of",
+    "place_region",
     "shrink",
     "subject_phrase",
     "to_rle",

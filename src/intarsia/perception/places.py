@@ -22,6 +22,7 @@ PLACES = (
 )
 """What the cells of the grid are called, row by row; said after "at"."""
 
+_BEYOND = 0.125
 _ROWS = {"top": 0, "upper": 0, "bottom": 2, "lower": 2}
 _COLUMNS = {"left": 0, "right": 2}
 _CELL = r"top|upper|bottom|lower|left|right|cent(?:er|re)|middle"
@@ -67,6 +68,20 @@ def place_box(phrase: str, size: tuple[int, int]) -> Box:
         (index * side // 3, (index + 1) * side // 3) for index, side in ((row, size[0]), (column, size[1]))
     )
     return left, top, right - left, bottom - top
+
+
+def place_region(phrase: str, size: tuple[int, int]) -> BoolArray:
+    """Where a thing at a place in words may reach, (height, width): the column, the row or the corner that is named, or
+    the middle; wider by an eighth of the picture, for its middle is meant."""
+    inside = np.ones(size, bool)
+    cells = divmod(cell_of(phrase), 3)
+    for axis, cell in enumerate(cells):
+        if cell == 1 and cells[1 - axis] != 1:
+            continue
+        at = (np.arange(size[axis]) + 0.5) / size[axis]
+        near = (at > cell / 3 - _BEYOND) & (at < (cell + 1) / 3 + _BEYOND)
+        inside &= near[:, None] if axis == 0 else near[None]
+    return inside
 
 
 def cell_of(phrase: str) -> int:

@@ -107,15 +107,18 @@ def denoise(
     if reference is None and image_latents is None:
         guidance = replace(guidance, reference_scale=None)
     _check(latents, negative, generators, steps, start, end, guidance)
-    if image_latents is not None and (known is not None or reference is not None):
-        raise SamplingError("an instruction model has no mask to keep a known region by, nor a reference: leave it out")
+    if image_latents is not None and reference is not None:
+        raise SamplingError("an instruction model has no reference beside its image: leave it out")
+    if known is not None and known.mask is None and mask is None:
+        raise SamplingError("a model without a mask keeps no known region by it: give the region its own mask")
     device = backbone.device
     scheduler = set_steps(copy.deepcopy(scheduler), steps, start, device)
     prediction_type = str(scheduler.config.get("prediction_type", "epsilon"))
     shape = latents.shape[1:]
     x = latents.to(device, torch.float32)
     channels = input_channels(backbone, x, mask, masked_image_latents, image_latents)
-    hole = x.new_ones(1) if mask is None else mask.to(x)
+    held_by = mask if known is None or known.mask is None else known.mask
+    hole = x.new_ones(1) if held_by is None else held_by.to(x)
     call = _Model(
         backbone, channels, positive, negative, time_ids, negative_time_ids, dict(model_inputs or {})
     )
@@ -129,9 +132,10 @@ def denoise(
         for step in range(start, end):
             timestep = scheduler.timesteps[step]
             level = noise_level(scheduler, timestep)
-            if known is not None and known.before:
+            held = known if known is not None and known.holds(step, steps) else None
+            if held is not None and held.before:
                 noise = draw_noise(generators, shape, device) if fixed is None else fixed
-                x = blend_noisy(x, known.latents, noise, hole, scheduler, timestep)
+                x = blend_noisy(x, held.latents, noise, hole, scheduler, timestep)
             blocks = guidance.blocks(step, steps)
             if reference is not None:
                 reference.prepare(
@@ -146,8 +150,8 @@ def denoise(
             if not bool(torch.isfinite(prediction).all()):
                 raise NonFinitePredictionError(step, float(timestep))
             denoised = denoised_from(prediction, x, level, prediction_type)
-            if known is not None and known.after:
-                denoised = blend_denoised(denoised, known.latents, hole)
+            if held is not None and held.after:
+                denoised = blend_denoised(denoised, held.latents, hole)
                 prediction = prediction_from(denoised, x, level, prediction_type)
             x = scheduler.step(prediction, timestep, x, **extra, return_dict=False)[0]
             if callback is not None:

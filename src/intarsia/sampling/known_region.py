@@ -22,19 +22,28 @@ class KnownRegion:
     """`latents` (1 or B, C, h, w): the scaled clean latent to hold on to outside the mask.
 
     `before`: blend the noisy latent before each model call (eq. 5/6); `after`: overwrite the predicted x0;
-    `noise`: drawn anew at each step, or once.
+    `noise`: drawn anew at each step, or once. `mask` (1 or B, 1, h, w), 1 = free: instead of the model's own mask, or
+    for a model without one. `until`: the share of the schedule's steps during which it is held.
     """
 
     latents: Tensor
     before: bool = True
     after: bool = True
     noise: KnownNoise = "fresh"
+    mask: Tensor | None = None
+    until: float = 1.0
 
     def __post_init__(self) -> None:
         if self.noise not in get_args(KnownNoise):
             raise SamplingError(
                 f"known-region noise {self.noise!r} is unknown: use one of {get_args(KnownNoise)}"
             )
+        if not 0 <= self.until <= 1:
+            raise SamplingError(f"until {self.until} is no share of the steps: use 0 to 1")
+
+    def holds(self, step: int, steps: int) -> bool:
+        """Whether it is held in a step of a schedule."""
+        return step < self.until * steps
 
 
 def blend_noisy(
