@@ -18,7 +18,7 @@ from intarsia.editing import EditingError, InputChangedError, NothingAddedError,
 from intarsia.errors import BoxError, IntarsiaError, IntarsiaWarning, NonFiniteError
 from intarsia.imaging import Mask, Picture, Window
 from intarsia.learning import Subject
-from intarsia.perception import InstructionError
+from intarsia.perception import InstructionError, place_of
 from intarsia.request import RequestError
 from intarsia.result import EditResult, read_recipe
 
@@ -359,3 +359,26 @@ def test_the_scene_outside_a_place_can_be_held() -> None:
     given = drawing_model(**{f"{MUG} at the {name}": block(0.2, 0.2, 0.5, 0.5, RED) for name in ("center", "right")})
     placed = Studio(tiny_studio().backbone, given).add(room(), MUG, place=box, place_hold=1.0, **DIRECT)
     assert not (placed.change_masks[0] & ~Mask.from_box(box, (72, 96)).grow(12).array).any()
+
+
+def test_of_candidates_the_one_that_hides_least_is_taken() -> None:
+    """The model draws over the ball, or beside it, as its noise has it; with words, where they say."""
+    scene = np.array(room().pixels)
+    scene[30:50, 60:80] = (20, 30, 200)
+    source = Picture.from_array(scene)
+    draws: list[int] = []
+
+    def either(picture: Any) -> Any:
+        draws.append(len(draws))
+        return block(0.4, 0.6 if len(draws) <= STEPS else 0.1, 0.3, 0.25, RED)(picture)
+
+    STEPS = int(QUICK["steps"])
+    for words, expected in ((MUG, "the left"), (f"{MUG} at the right", "the right")):
+        draws.clear()
+        studio = Studio(tiny_studio().backbone, drawing_model(**{words: either}))
+        seen: list[tuple[int, int]] = []
+        options = {**DIRECT, "progress": lambda *done: seen.append(done)}  # noqa: B023
+        result = studio.add(source, words, candidates=2, seed=5, **options)
+        assert place_of(result.change_masks[0]) == expected
+        assert seen[-1] == (2 * STEPS, 2 * STEPS)
+    assert studio.add(source, words, candidates=2, seed=5, **DIRECT).recipe.request.candidates == 2

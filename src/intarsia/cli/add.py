@@ -44,6 +44,9 @@ def add(
         float | None,
         typer.Option("--place-hold", help="Share of the steps that hold the scene outside the place that is said."),
     ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="How many are proposed; the one that hides least of the scene is taken.")
+    ] = None,
     finish: Annotated[
         str | None,
         typer.Option(help="repaint: the inpainting model paints it in the place found; direct: as first drawn."),

@@ -102,6 +102,7 @@ _NAMES = {
     "substitute": "remove_attributes",
     "image_guidance": "image_guidance_scale",
     "place_hold": "place_hold",
+    "candidates": "candidates",
     "repaint_guidance": "repaint_guidance_scale",
     "repaint_strength": "repaint_strength",
 }

@@ -68,9 +68,9 @@ def run_add(
     instructions = [parse_instruction(text) for text in request.instruction]
     window, place = _window(request, inputs, model)
     words = _words(instructions, place)
-    each = request.steps
+    each = request.steps * request.candidates
     if request.finish == "repaint":
-        each += each - late_start(plan_stages(each), request.repaint_strength)[0].start
+        each += request.steps - late_start(plan_stages(request.steps), request.repaint_strength)[0].start
     steps = _Steps(each * len(words), progress)
     size = seen_at(window, model)
     seen = window.read(seen_by_model(inputs.scene), size)

@@ -15,8 +15,8 @@ from intarsia.editing.errors import NothingAddedError, SceneLostError
 from intarsia.editing.paint import to_array, to_tensor
 from intarsia.editing.pictures import FloatArray
 from intarsia.errors import NonFiniteError
-from intarsia.imaging import Mask, Window
-from intarsia.perception import Instruction, place_box, place_region
+from intarsia.imaging import Mask, Window, fill_hole
+from intarsia.perception import Instruction, place_box, place_of, place_region
 from intarsia.request import EditRequest
 from intarsia.sampling import (
     DenoiseStep,
@@ -66,6 +66,8 @@ def propose(
     through the VAE would cost detail. With `chain="restored"` latents of what an instruction did not change go back to
     its source, so that losses do not add up either. Decoding serves the change masks and the pixels.
 
+    Of several candidates one at the place that is named is taken, and of these the one that hides least of the scene.
+
     Raises:
         NothingAddedError, SceneLostError: a result that is its source, or another picture altogether.
         NonFiniteError: NaN or infinity from the model.
@@ -79,21 +81,28 @@ def propose(
         source = moments.chunk(2, dim=1)[0].float()
         before = _decoded(model, scaled)
         for index, (instruction, said) in enumerate(zip(instructions, words, strict=True)):
-            seed = chain_seed(request.seed, index)
             near = _near(place, instruction.place, before.shape[:2])
             known = _held(scaled, near, request.place_hold)
-            latents = _follow(model, source, said, request, seed, step, known)
-            after = _decoded(model, latents)
-            change = find_change(
-                before,
-                after,
-                threshold=request.change_threshold,
-                place=place,
-                cell=None if place is not None else _cell(instruction.place, after.shape[:2]),
-                count=instruction.count,
-            )
+            cell = None if place is not None else _cell(instruction.place, before.shape[:2])
+            tried = []
+            for number in range(request.candidates):
+                seed = chain_seed(request.seed, index, number)
+                latents = _follow(model, source, said, request, seed, step, known)
+                after = _decoded(model, latents)
+                change = find_change(
+                    before,
+                    after,
+                    threshold=request.change_threshold,
+                    place=place,
+                    cell=cell,
+                    count=instruction.count,
+                )
+                fault = _fault(before, change, None if place is not None else instruction.place)
+                tried.append((fault, number, Proposal(said, before, change, seed), latents, after))
+            _, _, proposal, latents, after = min(tried, key=lambda one: one[:2])
+            change = proposal.change
             _check(change, said, request)
-            made.append(Proposal(said, before, change, seed))
+            made.append(proposal)
             if index + 1 == len(words):
                 break
             if request.chain == "restored":
@@ -112,11 +121,23 @@ def _cell(place: str | None, size: tuple[int, ...]) -> BoolArray | None:
     return Mask.from_box((left, top, width, height), (size[0], size[1])).array
 
 
-def chain_seed(seed: int, index: int) -> int:
-    """The seed of an instruction: the request's for the first, so that no two of a chain have the same noise."""
-    if index == 0:
+def chain_seed(seed: int, index: int, candidate: int = 0) -> int:
+    """The seed of an instruction's candidate: the request's for the first, so that no two have the same noise."""
+    if index == candidate == 0:
         return seed
-    return int.from_bytes(hashlib.sha256(f"instruction {index} of seed {seed}".encode()).digest()[:8], "big") >> 1
+    words = f"instruction {index} of seed {seed}" + (f", candidate {candidate}" if candidate else "")
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
+
+
+def _fault(before: FloatArray, change: Change, place: str | None) -> tuple[bool, bool, float]:
+    """What speaks against a change, the worst first: that it is none; that its middle is not at the place that is
+    named; how much of the scene it hides, the mean distance of the colours there to a smooth continuation of those
+    around."""
+    mask = change.mask
+    if not mask.any() or mask.mean() > _LOST:
+        return True, True, 0.0
+    hidden = float(np.abs(before - fill_hole(before, mask))[mask].mean())
+    return False, place is not None and place_of(mask) != place, hidden
 
 
 def _near(place: BoolArray | None, named: str | None, size: tuple[int, ...]) -> BoolArray | None:

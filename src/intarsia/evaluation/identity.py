@@ -32,6 +32,7 @@ _OF_ADDING = {
     "instruction",
     "place",
     "place_hold",
+    "candidates",
     "image_guidance_scale",
     "repaint_guidance_scale",
     "repaint_strength",

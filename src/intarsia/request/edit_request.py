@@ -132,6 +132,8 @@ class EditRequest(BaseModel):
     """Adding: what to add, in words; several are done one after the other."""
     place: str | None = None
     """Adding: about where, `x,y,w,h`; without it the model chooses."""
+    candidates: int = Field(ge=1, le=16)
+    """Adding: how many proposals are made; the one that hides least of the scene is taken."""
     place_hold: float = Field(ge=0, le=1)
     """Adding: the share of the steps during which the scene outside a place that is named or given is held."""
     image_guidance_scale: float = Field(ge=0, le=100)

@@ -50,6 +50,7 @@ _COMMON: dict[str, Any] = {
     "rim": 0,
     "image_guidance_scale": 1.5,
     "place_hold": 0.0,
+    "candidates": 1,
     "repaint_guidance_scale": 5.0,
     "repaint_strength": 1.0,
     "change_threshold": 0.12,
