@@ -31,7 +31,7 @@ bench: $(VENV)/.installed-engine
 		--only reference both beta chain quadruplets kills \
 		--plot docs/images/beta_sweep.png --sheet docs/images/zero_shot.png
 	$(BIN)/python -m intarsia.evaluation --bench add --output benchmarks/results/add.json \
-		--only add direct removal_success engine_same kills edit_detection --card MODEL_CARD.md
+		--only add finishes removal_success engine_same kills edit_detection --card MODEL_CARD.md
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

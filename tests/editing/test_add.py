@@ -25,7 +25,10 @@ from intarsia.result import EditResult, read_recipe
 RED, BLUE = (0.8, 0.1, 0.1), (0.1, 0.2, 0.8)
 MUG, DUCK = "add a red mug", "add a blue duck"
 # What the drawing model predicts needs no guidance, and no steps to speak of.
-QUICK: dict[str, Any] = {"steps": 2, "scheduler": "ddim", "guidance_scale": 1.0, "image_guidance_scale": 1.0}
+QUICK: dict[str, Any] = {
+    "steps": 2, "scheduler": "ddim", "guidance_scale": 1.0, "image_guidance_scale": 1.0, "change_threshold": 0.12,
+    "candidates": 1, "place_hold": 0.0, "finish": "repaint", "repaint_strength": 1.0,
+}  # fmt: skip
 DIRECT = {**QUICK, "finish": "direct"}
 
 
@@ -128,9 +131,8 @@ def test_repainting_is_an_insertion_in_the_place_found(adding: Studio) -> None:
 def test_repainting_starts_from_the_proposal_if_it_is_not_to_paint_anew(adding: Studio) -> None:
     scene, seen = room(), list[tuple[int, int]]()
     options = {**QUICK, "steps": 4, "seed": 5}
-    result = adding.add(
-        scene, "a red mug", repaint_strength=0.25, progress=lambda *done: seen.append(done), **options
-    )
+    progress = {"progress": lambda *done: seen.append(done)}
+    result = adding.add(scene, "a red mug", **{**options, **progress, "repaint_strength": 0.25})
     assert seen == [(done, 5) for done in range(1, 6)]
     assert [(stage.start, stage.end) for stage in result.recipe.stages] == [(0, 4), (3, 4)]
     anew = adding.add(scene, "a red mug", **options)
@@ -348,16 +350,16 @@ def test_the_scene_outside_a_place_can_be_held() -> None:
     """The model draws at the right whatever the words say."""
     wrong = {f"{MUG} at the left": block(0.4, 0.6, 0.3, 0.25, RED)}
     studio = Studio(tiny_studio().backbone, drawing_model(**wrong))
-    free = studio.add(room(), f"{MUG} at the left", place_hold=0.0, **DIRECT)
+    free = studio.add(room(), f"{MUG} at the left", **DIRECT)
     assert free.support[:, 48:].any()
     with pytest.raises(NothingAddedError):
-        studio.add(room(), f"{MUG} at the left", place_hold=1.0, **DIRECT)
+        studio.add(room(), f"{MUG} at the left", **{**DIRECT, "place_hold": 1.0})
     unnamed = Studio(tiny_studio().backbone, drawing_model(**{MUG: block(0.4, 0.6, 0.3, 0.25, RED)}))
-    shas = {unnamed.add(room(), MUG, place_hold=hold, **DIRECT).picture.sha256 for hold in (0.0, 1.0)}
+    shas = {unnamed.add(room(), MUG, **{**DIRECT, "place_hold": hold}).picture.sha256 for hold in (0.0, 1.0)}
     assert len(shas) == 1
     box = (58, 25, 24, 30)
     given = drawing_model(**{f"{MUG} at the {name}": block(0.2, 0.2, 0.5, 0.5, RED) for name in ("center", "right")})
-    placed = Studio(tiny_studio().backbone, given).add(room(), MUG, place=box, place_hold=1.0, **DIRECT)
+    placed = Studio(tiny_studio().backbone, given).add(room(), MUG, place=box, **{**DIRECT, "place_hold": 1.0})
     assert not (placed.change_masks[0] & ~Mask.from_box(box, (72, 96)).grow(12).array).any()
 
 
@@ -378,7 +380,7 @@ def test_of_candidates_the_one_that_hides_least_is_taken() -> None:
         studio = Studio(tiny_studio().backbone, drawing_model(**{words: either}))
         seen: list[tuple[int, int]] = []
         options = {**DIRECT, "progress": lambda *done: seen.append(done)}  # noqa: B023
-        result = studio.add(source, words, candidates=2, seed=5, **options)
+        result = studio.add(source, words, seed=5, **{**options, "candidates": 2})
         assert place_of(result.change_masks[0]) == expected
         assert seen[-1] == (2 * STEPS, 2 * STEPS)
-    assert studio.add(source, words, candidates=2, seed=5, **DIRECT).recipe.request.candidates == 2
+    assert studio.add(source, words, seed=5, **{**DIRECT, "candidates": 2}).recipe.request.candidates == 2

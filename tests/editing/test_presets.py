@@ -16,13 +16,13 @@ def test_removal_asks_for_less_guidance_and_more_surroundings() -> None:
     assert EditRequest(verb="remove", lam=1.0, growth=0, **BASE).lam == 1.0
 
 
-def test_adding_is_as_published_or_repainted() -> None:
+def test_adding_is_as_published_or_the_best_of_several() -> None:
     words = {"verb": "add", "scene_sha256": "0", "instruction": ("a mug",)}
     paper = EditRequest(**words, preset="paper")
     assert (paper.steps, paper.scheduler, paper.finish) == (50, "euler_a", "direct")
     assert (paper.guidance_scale, paper.image_guidance_scale, paper.chain) == (7.0, 1.5, "plain")
     default = EditRequest(**words)
-    assert (default.finish, default.chain, default.add_model) == ("repaint", "restored", "miniature-add")
+    assert (default.finish, default.chain, default.add_model) == ("direct", "restored", "miniature-add")
     assert EditRequest(**words, finish="direct", image_guidance_scale=2).image_guidance_scale == 2
 
 

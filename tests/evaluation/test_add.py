@@ -142,7 +142,7 @@ def test_parts_are_merged_and_the_engines_numbers_outlive_another_instruction_mo
         assert not path.exists()
     merged = make_bench(Fake(blank), judges, path, CaseValues.beside(path, {"w": 1}, resume=True))
     merged.add(3)
-    merged.direct(2)
+    merged.finishes(2)
     merged.kills(7)
     merged.engine_same(2)
     merged.edit_detection(5)

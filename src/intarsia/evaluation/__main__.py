@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 PARTS = {
     "miniature": {"vae": 256, "judges": 500, "text": 500, "removal": 200, "learned": 30, "untouched": 200},
     "zero_shot": {"reference": 200, "both": 200, "beta": 40, "chain": 5, "quadruplets": 2_000, "kills": 30},
-    "add": {"add": 300, "direct": 100, "removal_success": 1_000, "engine_same": 6, "kills": 30, "edit_detection": 300},
+    "add": {
+        **{"add": 300, "finishes": 60},
+        **{"removal_success": 1_000, "engine_same": 6, "kills": 30, "edit_detection": 300},
+    },
 }
 _SHOWING = {"reference", "both", "beta", "chain"}
 """Parts that need the weights that show references."""

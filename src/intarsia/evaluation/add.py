@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 _ASKED = PLACES[3:6]
+_FINISHES: dict[str, dict[str, Any]] = {
+    "direct": {"finish": "direct"},
+    "repaint": {"finish": "repaint", "repaint_strength": 0.8},
+}
 _SHARES = ("class", "colour", "placement", "table", "clear")
 
 
@@ -112,15 +116,17 @@ class AddBench:
         values["changed"] = float(_changed(scene, result.picture, ~result.support))
         return values
 
-    def direct(self, n: int = 100) -> None:
-        """``add_direct_class``, ``add_direct_colour``: of the instruction model's own pixels, nothing repainted."""
-        found = self._measured("direct", n, self._direct_case)
-        for name in () if found is None else ("class", "colour"):
-            self._share(f"add_direct_{name}", [row[name] for row in found or ()])
+    def finishes(self, n: int = 60) -> None:
+        """``add_direct_class``, ``add_repaint_class`` and so on: with the instruction model's own pixels, and repainted
+        from these by the inpainting model."""
+        for finish, options in _FINISHES.items():
+            found = self._measured(finish, n, partial(self._finished_case, options=options))
+            for name in () if found is None else ("class", "colour"):
+                self._share(f"add_{finish}_{name}", [row[name] for row in found or ()])
 
-    def _direct_case(self, i: int) -> Values:
+    def _finished_case(self, i: int, options: Mapping[str, Any]) -> Values:
         case, ask = self.case(i), self.ask(i)
-        result = self.add_to(_of_kind(case.absent, 0), ask, i, finish="direct")
+        result = self.add_to(_of_kind(case.absent, 0), ask, i, **options)
         if result is None:
             return {"class": 0.0, "colour": 0.0}
         return self._seen(np.asarray(result.picture.pixels, np.uint8), result.support, ask)

@@ -121,14 +121,23 @@ OUTPAINT = _table(
 )
 """What outpainting changes. `paper` repaints LAR-Gen's rim of five pixels; `default` blends over its rim."""
 
-_ADD: dict[str, Any] = {"guidance_scale": 7.0, "feather": 4, "lam": 1.0, "remove_attributes": "none"}
+_ADD: dict[str, Any] = {"feather": 4, "lam": 1.0, "remove_attributes": "none", "finish": "direct"}
 ADD = _table(
-    paper={**_ADD, "steps": 50, "scheduler": "euler_a", "finish": "direct", "chain": "plain"},
-    default=_ADD,
+    paper={**_ADD, "steps": 50, "scheduler": "euler_a", "guidance_scale": 7.0, "chain": "plain"},
+    default={
+        **_ADD,
+        "guidance_scale": 5.5,
+        "image_guidance_scale": 2.0,
+        "change_threshold": 0.3,
+        "place_hold": 0.4,
+        "candidates": 4,
+        "repaint_strength": 0.8,
+    },
 )
 """What adding changes. `paper`: the sampler and the two guidance scales that the authors recommend, the model's own
-pixels, several instructions one after the other in latent space. `default` repaints what the model proposes with the
-inpainting model, at the scene's own size, and keeps the latents of what an instruction has not changed.
+pixels, several instructions one after the other in latent space. `default` takes the best of several proposals, holds
+the scene outside a place that is said, and keeps the latents of what an instruction has not changed; its numbers were
+chosen on the miniature (docs/add.md).
 """
 
 
