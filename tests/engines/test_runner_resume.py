@@ -82,6 +82,15 @@ def test_any_leftovers_of_a_stopped_run_are_cleared(tmp_path: Path, reference: d
         assert folder_bytes(out) == reference
 
 
+def test_a_run_that_ended_before_its_first_shard_blocks_nothing(tmp_path: Path, reference: dict[str, bytes]) -> None:
+    out = tmp_path / "out"
+    run_small(out, settings={"seed": 2})
+    for path in (out / "shards").glob("*.json"):
+        path.unlink()
+    run_small(out)
+    assert folder_bytes(out) == reference
+
+
 def test_damage_of_equal_size_is_found_by_hash(tmp_path: Path, reference: dict[str, bytes]) -> None:
     out = tmp_path / "out"
     run_small(out)

@@ -11,6 +11,8 @@ from intarsia.cli.common import Device, Json, Overwrite, command, progress_bar, 
 from intarsia.cli.data_pairs import register
 from intarsia.errors import KnobError
 
+_SHOWN = 20
+"""Quarantined rows whose reasons are printed."""
 data = typer.Typer(
     name="data",
     no_args_is_help=True,
@@ -164,10 +166,16 @@ def funnel(
     """Say how many rows fell at each step, and why."""
     from json import loads
 
-    from intarsia.engines import EngineError
+    from intarsia.engines import EngineError, read_dead_rows
 
     with reporting(json) as reporter:
         text, numbers = run / "funnel.md", run / "funnel.json"
         if not text.is_file() or not numbers.is_file():
             raise EngineError(f"{run} holds no finished run (no funnel.json); run the engine there to its end")
-        reporter.done(text.read_text(encoding="utf-8").rstrip(), loads(numbers.read_text(encoding="utf-8")))
+        lines = text.read_text(encoding="utf-8").rstrip()
+        dead = read_dead_rows(run).to_pylist() if (run / "engine.json").is_file() else []
+        if dead:
+            shown = [f"- {row['key']}, {row['step']}: {row['message']}" for row in dead[:_SHOWN]]
+            more = [f"- and {len(dead) - _SHOWN} more: intarsia.engines.read_dead_rows"] if len(dead) > _SHOWN else []
+            lines = "\n".join([lines, "", "Quarantined:", "", *shown, *more])
+        reporter.done(lines, loads(numbers.read_text(encoding="utf-8")))

@@ -84,7 +84,7 @@ class Output:
         Raises EngineChangedError for the folder of another run, OutputExistsError for a folder of other things.
         """
         known = self._identity()
-        if overwrite and known is not None and known != dict(identity):
+        if known is not None and known != dict(identity) and (overwrite or not self._has_commits()):
             self._clear()
             known = None
         if known is None:
@@ -114,6 +114,10 @@ class Output:
                 path.unlink()
         return committed
 
+    def _has_commits(self) -> bool:
+        """Whether anything would be lost: a run that has ended before its first shard leaves its settings only."""
+        return any((self.root / SHARDS).glob("*.json"))
+
     def look(self, identity: Mapping[str, Any], *, overwrite: bool) -> list[int]:
         """The shards of this run that are committed, with nothing claimed or removed. Raises as `open` does."""
         known = self._identity()
@@ -122,6 +126,8 @@ class Output:
         if known is None or overwrite:
             return []
         if known != dict(identity):
+            if not self._has_commits():
+                return []
             raise _changed(self.root, known, identity)
         return [index for index in range(self.shards) if self.commit_of(index) is not None]
 
