@@ -315,7 +315,7 @@ def test_poison_rows_are_quarantined_and_the_rest_goes_on(scenes: tuple[Path, Pa
     assert "96x50 px" in dead["folder/001/1"] and "no photo nowhere" in dead["folder/nowhere/0"]
     assert report.notes and report.away == 0, "a described ball that is none is noted"
     assert read_rows(tmp_path / "out").num_rows == 2
-    told = CliRunner().invoke(app, ["data", "funnel", str(tmp_path / "out")])
+    told = CliRunner().invoke(data, ["funnel", str(tmp_path / "out")])
     assert told.exit_code == 0 and all(f"- {key}, read: {message}" in told.stdout for key, message in dead.items())
 
 
