@@ -22,7 +22,7 @@ def test_adding_is_as_published_or_the_best_of_several() -> None:
     assert (paper.steps, paper.scheduler, paper.finish) == (50, "euler_a", "direct")
     assert (paper.guidance_scale, paper.image_guidance_scale, paper.chain) == (7.0, 1.5, "plain")
     default = EditRequest(**words)
-    assert (default.finish, default.chain, default.add_model) == ("direct", "restored", "miniature-add")
+    assert (default.finish, default.chain, default.add_model) == ("repaint", "restored", "miniature-add")
     assert EditRequest(**words, finish="direct", image_guidance_scale=2).image_guidance_scale == 2
 
 

@@ -121,9 +121,9 @@ OUTPAINT = _table(
 )
 """What outpainting changes. `paper` repaints LAR-Gen's rim of five pixels; `default` blends over its rim."""
 
-_ADD: dict[str, Any] = {"feather": 4, "lam": 1.0, "remove_attributes": "none", "finish": "direct"}
+_ADD: dict[str, Any] = {"feather": 4, "lam": 1.0, "remove_attributes": "none"}
 ADD = _table(
-    paper={**_ADD, "steps": 50, "scheduler": "euler_a", "guidance_scale": 7.0, "chain": "plain"},
+    paper={**_ADD, "steps": 50, "scheduler": "euler_a", "guidance_scale": 7.0, "finish": "direct", "chain": "plain"},
     default={
         **_ADD,
         "guidance_scale": 5.5,
@@ -136,8 +136,8 @@ ADD = _table(
 )
 """What adding changes. `paper`: the sampler and the two guidance scales that the authors recommend, the model's own
 pixels, several instructions one after the other in latent space. `default` takes the best of several proposals, holds
-the scene outside a place that is said, and keeps the latents of what an instruction has not changed; its numbers were
-chosen on the miniature (docs/add.md).
+the scene outside a place that is said, repaints what was proposed with the inpainting model, and keeps the latents of
+what an instruction has not changed; its numbers were chosen on the miniature (docs/add.md).
 """
 
 
