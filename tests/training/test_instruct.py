@@ -138,14 +138,16 @@ def test_the_cache_can_be_kept(cache: PairCache, tmp_path: Path) -> None:
         cache_pairs(tiny_backbone(), [], RECIPE)
 
 
-def test_instructions_are_chosen_evenly_and_say_the_place_in_a_quarter(base: Backbone, cache: PairCache) -> None:
-    seen: list[str] = []
-    batches = CachedPairs(base, cache, RECIPE)
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_instructions_are_chosen_evenly_and_say_the_place_in_a_share(
+    share: float, base: Backbone, cache: PairCache
+) -> None:
+    batches = CachedPairs(base, cache, replace(RECIPE, location_share=share))
     batches._tokens = torch.arange(len(cache.texts))[:, None, None].half()
     batches._pooled = torch.zeros(len(cache.texts), 1)
     words = batches.batch(0, torch.Generator().manual_seed(0), 4000).words
     seen = [cache.texts[int(index)] for index in words.tokens[:, 0, 0]]
-    assert np.mean([" at the " in text for text in seen]) == pytest.approx(0.25, abs=0.03)
+    assert np.mean([" at the " in text for text in seen]) == pytest.approx(share, abs=0.03)
     assert np.mean(["red" in text for text in seen]) == pytest.approx(0.5, abs=0.03)
     assert not any(text == "" for text in seen)
 
