@@ -100,7 +100,7 @@ def demo_world(model_folder: Path) -> DemoWorld:
         reference=_picture(shown.images[0].permute(1, 2, 0).numpy()),
         reference_mask=Picture.from_array(shown.visible(0)[0].numpy().astype(np.uint8) * 255),
         reference_words=prompts_for(other, world)[PICTURES[1]],
-        instruction=f"add a {world.colours[-1]} {subject.name} at {place_of(place)}",
+        instruction=f"add a {world.colours[0]} {subject.name} at {place_of(place)}",
     )
 
 
