@@ -176,6 +176,7 @@ def test_the_small_layout_brings_the_model_back(base: Backbone, tmp_path: Path) 
     save_instruct_model(folder, unet, base, names, {"name": "add", "license": "Apache-2.0"})
     assert sorted(p.name for p in folder.parent.iterdir()) == ["add"] and not (folder / "old").exists()
     assert json.loads((folder / "model_card.json").read_text())["name"] == "add"
+    assert not any(str(base.path) in path.read_text() for path in folder.rglob("*.json"))
     index = json.loads((folder / "model_index.json").read_text())
     assert index["base_hash"] == base.hash and not Path(index["base"]).is_absolute()
     stored = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))

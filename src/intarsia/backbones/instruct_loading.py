@@ -204,6 +204,9 @@ def save_instruct_model(
     pattern = WEIGHT_STEMS["unet"] + "{suffix}.safetensors"
     save_torch_state_dict(shown, new / "unet", filename_pattern=pattern, max_shard_size=SHARD_SIZE)
     unet.save_config(new / "unet")
+    # diffusers keeps the folder that the base was loaded from, which says nothing elsewhere.
+    config = {key: value for key, value in read_json(new / "unet" / "config.json").items() if key != "_name_or_path"}
+    _write(new / "unet" / "config.json", config)
     where = address_of(base.name, base.path)
     if base.path is not None and where != base.name:
         where = Path(os.path.relpath(base.path.resolve(), folder.resolve())).as_posix()

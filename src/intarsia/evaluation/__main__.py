@@ -12,6 +12,7 @@ from intarsia.errors import IntarsiaError
 if TYPE_CHECKING:
     from intarsia.editing import Studio
     from intarsia.evaluation.add import AddBench
+    from intarsia.evaluation.case_values import CaseValues
     from intarsia.evaluation.miniature import MiniatureBench
     from intarsia.evaluation.zero_shot import ZeroShotBench
 
@@ -26,6 +27,8 @@ PARTS = {
 }
 _SHOWING = {"reference", "both", "beta", "chain"}
 """Parts that need the weights that show references."""
+_ADDING = {"add", "finishes"}
+"""Parts that need the instruction model."""
 _ONLY_FOR = {
     "learn_steps": ("miniature",),
     "part": ("zero_shot", "add"),
@@ -160,7 +163,6 @@ def _miniature(arguments: argparse.Namespace, studio: Studio) -> MiniatureBench:
 
 def _zero_shot(arguments: argparse.Namespace, studio: Studio) -> ZeroShotBench:
     from intarsia.editing import ReferenceModelError
-    from intarsia.evaluation.case_values import CaseValues
     from intarsia.evaluation.identity import adapters_hash, settings_hash
     from intarsia.evaluation.judges import Judges
     from intarsia.evaluation.results import Results
@@ -176,43 +178,37 @@ def _zero_shot(arguments: argparse.Namespace, studio: Studio) -> ZeroShotBench:
         if arguments.sheet or _SHOWING & set(arguments.only):
             raise
     results = Results.open(arguments.output, studio.backbone.hash, arguments.seed, judges.hash, adapters)
-    identity = {
+    identity: dict[str, object] = {
         "weights": studio.backbone.hash,
         "adapters": adapters,
         "judges": judges.hash,
         "seed": arguments.seed,
         "settings": settings_hash(),
     }
-    values = None
     if arguments.only:
         identity["image judge"] = judges.image.hash
-        part = arguments.part or (1, 1)
-        values = CaseValues.beside(arguments.output, identity, part, resume=arguments.resume)
+    values = _case_values(arguments, identity)
     return ZeroShotBench(studio, judges, results, seed=arguments.seed, say=_say, values=values, **options)
 
 
 def _add(arguments: argparse.Namespace, studio: Studio) -> AddBench:
     from intarsia.evaluation.add import AddBench
-    from intarsia.evaluation.case_values import CaseValues
     from intarsia.evaluation.identity import add_model_hash, add_settings_hash
     from intarsia.evaluation.judges import Judges
     from intarsia.evaluation.results import Results
 
     judges = Judges.load(arguments.judges)
     options = {} if arguments.add_model is None else {"add_model": arguments.add_model}
-    adding = add_model_hash(arguments.add_model or "miniature-add") if "add" in arguments.only else ""
+    adding = add_model_hash(arguments.add_model or "miniature-add") if _ADDING & set(arguments.only) else ""
     results = Results.open(arguments.output, studio.backbone.hash, arguments.seed, judges.hash, adding)
-    identity = {
+    identity: dict[str, object] = {
         "weights": studio.backbone.hash,
         "instruction model": adding,
         "judges": judges.hash,
         "seed": arguments.seed,
         "settings": add_settings_hash(),
     }
-    values = None
-    if arguments.only:
-        part = arguments.part or (1, 1)
-        values = CaseValues.beside(arguments.output, identity, part, resume=arguments.resume)
+    values = _case_values(arguments, identity)
     return AddBench(
         studio,
         judges,
@@ -223,6 +219,14 @@ def _add(arguments: argparse.Namespace, studio: Studio) -> AddBench:
         folder=arguments.engine_folder,
         **options,
     )
+
+
+def _case_values(arguments: argparse.Namespace, identity: dict[str, object]) -> CaseValues | None:
+    from intarsia.evaluation.case_values import CaseValues
+
+    if not arguments.only:
+        return None
+    return CaseValues.beside(arguments.output, identity, arguments.part or (1, 1), resume=arguments.resume)
 
 
 def _draw(arguments: argparse.Namespace, bench: ZeroShotBench) -> None:
