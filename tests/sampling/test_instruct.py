@@ -13,7 +13,7 @@ from tests.sampling.helpers import backbone as inpainting
 from tests.sampling.helpers import picture, square_mask
 
 from intarsia.backbones import Backbone, load_instruct_model
-from intarsia.conditioning import ConditioningError, empty_conditioning, encode_prompt, substitute_attributes
+from intarsia.conditioning import empty_conditioning, encode_prompt, substitute_attributes
 from intarsia.sampling import (
     Denoised,
     Guidance,
@@ -65,8 +65,17 @@ def test_one_tower_is_encoded_as_the_pipeline_does(published: tuple[Any, Backbon
     ours = [encode_prompt(model, TEXT), empty_conditioning(model), empty_conditioning(model)]
     torch.testing.assert_close(torch.cat([one.tokens for one in ours]), theirs, atol=1e-6, rtol=0)
     assert ours[0].pooled.shape == (1, 0) and ours[1].tokens.abs().sum() > 0
-    with pytest.raises(ConditioningError, match="one text tower"):
-        substitute_attributes(model, TEXT, ["red"])
+
+
+def test_attributes_give_way_in_the_words_of_one_tower(published: tuple[Any, Backbone]) -> None:
+    _, model = published
+    plain, changed = encode_prompt(model, TEXT).tokens[0], substitute_attributes(model, TEXT, ["clay"])
+    direction = encode_prompt(model, "a photo of a clay").tokens[0, 5]
+    words = slice(1, 1 + len(TEXT.split()))
+    along = changed.tokens[0, words].double() @ (direction / direction.norm()).double()
+    assert along.abs().max() <= 1e-5 * plain.norm(dim=-1).max()
+    assert not torch.allclose(changed.tokens[0, words], plain[words]) and changed.pooled.shape == (1, 0)
+    assert torch.equal(substitute_attributes(model, TEXT, ["clay"], strength=0).tokens[0], plain)
 
 
 @pytest.mark.parametrize("scales", [(7.0, 1.5), (7.5, 1.0), (2.0, 2.0)])

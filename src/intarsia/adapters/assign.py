@@ -154,7 +154,8 @@ class Assign(nn.Module):
             AdapterError: not one strength per row.
         """
         if tokens is None:
-            self._seen.tokens, self._seen.strength = None, {}
+            self._seen.set(None)
+            self._seen.strength = {}
             return
         one = torch.ones(len(tokens), device=tokens.device)
         each: dict[str, Tensor] = {group: (strength or {}).get(group, one) for group in GROUPS}
@@ -163,7 +164,8 @@ class Assign(nn.Module):
             raise AdapterError(
                 f"{len(tokens)} rows of image tokens need as many strengths, not {wrong}: give one per row"
             )
-        self._seen.tokens, self._seen.strength = tokens, each
+        self._seen.set(tokens)
+        self._seen.strength = each
 
 
 def layer_widths(unet: Any) -> dict[str, int]:

@@ -63,10 +63,16 @@ def _rows(what: str, shown: int, called: int) -> str:
 @dataclass
 class ImageTokens:
     """What the decoupled cross-attentions of one U-Net see now: `tokens` (R, T, D) and per block group a strength
-    (R,); None: the image branch does not exist."""
+    (R,); None: the image branch does not exist. `kept`: each layer's keys and values of these very tokens."""
 
     tokens: Tensor | None = None
     strength: Mapping[str, Tensor] = field(default_factory=dict)
+    kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def set(self, tokens: Tensor | None) -> None:
+        """Show other tokens; what was kept of the ones before is forgotten."""
+        if tokens is not self.tokens:
+            self.tokens, self.kept = tokens, {}
 
 
 class DecoupledCrossAttention:
@@ -94,7 +100,7 @@ class DecoupledCrossAttention:
         assert encoder_hidden_states is not None
         if len(tokens) != len(hidden_states):
             raise AdapterError(_rows("image tokens", len(tokens), len(hidden_states)))
-        heads, layer = attn.heads, self.layer
+        heads = attn.heads
         query = split_heads(attn.to_q(hidden_states), heads)
         if attention_mask is not None:
             size = encoder_hidden_states.shape[1]
@@ -107,14 +113,24 @@ class DecoupledCrossAttention:
             split_heads(attn.to_v(encoder_hidden_states), heads),
             attn_mask=attention_mask,
         )
-        tokens = tokens.to(layer.to_k.weight.dtype)
+        key, value = self._keys_and_values(tokens)
         picture = scaled_dot_product_attention(
-            query,
-            split_heads(layer.to_k(tokens).to(query.dtype), heads),
-            split_heads(layer.to_v(tokens).to(query.dtype), heads),
+            query, split_heads(key.to(query.dtype), heads), split_heads(value.to(query.dtype), heads)
         )
         strength = self.seen.strength[self.group].to(query)[:, None, None, None]
         return finish(attn, words + strength * picture)
+
+    def _keys_and_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, T, H·d) each; without gradients computed once for as long as the same tokens are shown."""
+        from torch import is_grad_enabled
+
+        found = self.seen.kept.get(id(self.layer))
+        if found is None or is_grad_enabled():
+            tokens = tokens.to(self.layer.to_k.weight.dtype)
+            found = self.layer.to_k(tokens), self.layer.to_v(tokens)
+            if not is_grad_enabled():
+                self.seen.kept[id(self.layer)] = found
+        return found
 
 
 @dataclass

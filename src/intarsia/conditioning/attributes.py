@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from intarsia.conditioning.embeddings import Conditioning
 from intarsia.conditioning.errors import ConditioningError
-from intarsia.conditioning.prompts import TowerOutput, as_list, encode_towers, warn_if_cut
+from intarsia.conditioning.prompts import TowerOutput, as_list, encode_towers, pooled_of, warn_if_cut
 from intarsia.conditioning.spans import rows_of_range, spans
 
 if TYPE_CHECKING:
@@ -56,19 +56,17 @@ def substitute_attributes(
     _check(remove, context, strength, pooled)
     warn_if_cut(backbone, prompts)
     towers = encode_towers(backbone, prompts)
-    tokenizers = (backbone.tokenizer, backbone.tokenizer_2)
     rows = [
         tower.words & ~_protected(tokenizer, prompts, protect, tower)
-        for tower, tokenizer in zip(towers, tokenizers, strict=True)
+        for tower, tokenizer in zip(towers, _tokenizers(backbone), strict=True)
     ]
-    second_pooled = towers[1].pooled
-    assert second_pooled is not None
+    second_pooled = pooled_of(towers)
     if not remove or strength == 0:
         return Conditioning(torch.cat([tower.tokens for tower in towers], dim=-1), second_pooled)
 
     directions = _attribute_rows(backbone, remove, context)
     if joint:
-        if not torch.equal(rows[0].cpu(), rows[1].cpu()) or len(directions[0]) != len(directions[1]):
+        if not torch.equal(rows[0].cpu(), rows[-1].cpu()) or len(directions[0]) != len(directions[-1]):
             raise ConditioningError("the text towers tokenize this prompt differently: use joint=False")
         tokens = remove_directions(
             torch.cat([tower.tokens for tower in towers], dim=-1),
@@ -87,7 +85,7 @@ def substitute_attributes(
             ],
             dim=-1,
         )
-    if pooled != "keep":
+    if pooled != "keep" and second_pooled.shape[-1]:
         basis = orthonormal_basis(_pooled_directions(backbone, remove, context, pooled))
         second_pooled = remove_directions(second_pooled, basis, strength=strength, restore_norm=restore_norm)
     return Conditioning(tokens, second_pooled)
@@ -156,7 +154,12 @@ def _check(remove: Sequence[str], context: str, strength: float, pooled: str) ->
         raise ConditioningError(f"pooled {pooled!r} is unknown: use one of {get_args(PooledMode)}")
 
 
-def _attribute_rows(backbone: Backbone, remove: Sequence[str], context: str) -> tuple[Tensor, Tensor]:
+def _tokenizers(backbone: Backbone) -> tuple[object, ...]:
+    """One per tower."""
+    return tuple(tokenizer for tokenizer in (backbone.tokenizer, backbone.tokenizer_2) if tokenizer is not None)
+
+
+def _attribute_rows(backbone: Backbone, remove: Sequence[str], context: str) -> tuple[Tensor, ...]:
     """Per tower, the attributes' own token rows (N, D), each in its context sentence."""
     import torch
 
@@ -176,18 +179,15 @@ def _attribute_rows(backbone: Backbone, remove: Sequence[str], context: str) -> 
             found.append(tower.tokens[index, own])
         return torch.cat(found)
 
-    return rows(backbone.tokenizer, towers[0]), rows(backbone.tokenizer_2, towers[1])
+    return tuple(rows(tokenizer, tower) for tokenizer, tower in zip(_tokenizers(backbone), towers, strict=True))
 
 
 def _pooled_directions(backbone: Backbone, remove: Sequence[str], context: str, mode: PooledMode) -> Tensor:
     attributes = [text.strip() for text in remove]
     if mode == "own":
-        own = encode_towers(backbone, attributes)[1].pooled
-        assert own is not None
-        return own
+        return pooled_of(encode_towers(backbone, attributes))
     sentences = [" ".join(context.replace(_SLOT, text).split()) for text in (*attributes, "")]
-    embedded = encode_towers(backbone, sentences)[1].pooled
-    assert embedded is not None
+    embedded = pooled_of(encode_towers(backbone, sentences))
     return embedded[:-1] - embedded[-1:]
 
 

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TowerOutput:
-    """One tower's penultimate states (B, L, D), which rows are words (B, L), its projected vector, if any, and its
-    last states (B, L, D), normalised."""
+    """What the U-Net sees of one tower (B, L, D), which rows are words (B, L), and its projected vector (B, P), if
+    any."""
 
     tokens: Tensor
     words: Tensor
     pooled: Tensor | None
-    last: Tensor
 
 
 def encode_prompt(backbone: Backbone, prompt: str | Sequence[str]) -> Conditioning:
@@ -39,12 +38,8 @@ def encode_prompt(backbone: Backbone, prompt: str | Sequence[str]) -> Conditioni
 
     prompts = as_list(prompt)
     warn_if_cut(backbone, prompts)
-    if backbone.text_encoder_2 is None:
-        tokens = _encode_tower(backbone.tokenizer, backbone.text_encoder, prompts).last
-        return Conditioning(tokens, tokens.new_zeros(len(tokens), 0))
-    first, second = encode_towers(backbone, prompts)
-    assert second.pooled is not None
-    return Conditioning(torch.cat([first.tokens, second.tokens], dim=-1), second.pooled)
+    towers = encode_towers(backbone, prompts)
+    return Conditioning(torch.cat([tower.tokens for tower in towers], dim=-1), pooled_of(towers))
 
 
 def empty_conditioning(backbone: Backbone) -> Conditioning:
@@ -60,20 +55,26 @@ def empty_conditioning(backbone: Backbone) -> Conditioning:
     return Conditioning(torch.zeros_like(encoded.tokens), torch.zeros_like(encoded.pooled))
 
 
-def encode_towers(backbone: Backbone, prompts: Sequence[str]) -> tuple[TowerOutput, TowerOutput]:
-    """Both towers' outputs for some prompts, without warnings. Raises ConditioningError where there is only one."""
-    if backbone.text_encoder_2 is None:
+def encode_towers(backbone: Backbone, prompts: Sequence[str]) -> tuple[TowerOutput, ...]:
+    """Each tower's output for some prompts, without warnings: of two towers (SDXL) the penultimate states, of one
+    alone (Stable Diffusion 1.5) the last ones after the final norm."""
+    alone = backbone.text_encoder_2 is None
+    towers = [_encode_tower(backbone, backbone.tokenizer, backbone.text_encoder, prompts, last=alone)]
+    if not alone:
+        towers.append(_encode_tower(backbone, backbone.tokenizer_2, backbone.text_encoder_2, prompts, last=False))
+    windows = [tower.tokens.shape[1] for tower in towers]
+    if len(set(windows)) > 1:
         raise ConditioningError(
-            f"model {backbone.name!r} has one text tower only: attributes cannot be substituted in its prompts"
-        )
-    first = _encode_tower(backbone.tokenizer, backbone.text_encoder, prompts)
-    second = _encode_tower(backbone.tokenizer_2, backbone.text_encoder_2, prompts)
-    if first.tokens.shape[1] != second.tokens.shape[1]:
-        raise ConditioningError(
-            f"the text towers' windows differ ({first.tokens.shape[1]} and {second.tokens.shape[1]} tokens): "
+            f"the text towers' windows differ ({windows[0]} and {windows[1]} tokens): "
             "use a model whose tokenizers have the same model_max_length"
         )
-    return first, second
+    return tuple(towers)
+
+
+def pooled_of(towers: Sequence[TowerOutput]) -> Tensor:
+    """The second tower's projected vector (B, P); (B, 0) where there is only one."""
+    pooled = towers[1].pooled if len(towers) > 1 else None
+    return towers[0].tokens.new_zeros(len(towers[0].tokens), 0) if pooled is None else pooled
 
 
 def as_list(prompt: str | Sequence[str]) -> list[str]:
@@ -95,7 +96,9 @@ def warn_if_cut(backbone: Backbone, prompts: Sequence[str]) -> None:
             )
 
 
-def _encode_tower(tokenizer: Any, tower: Any, prompts: Sequence[str]) -> TowerOutput:
+def _encode_tower(
+    backbone: Backbone, tokenizer: Any, tower: Any, prompts: Sequence[str], *, last: bool
+) -> TowerOutput:
     import torch
 
     encoded = tokenizer(
@@ -105,11 +108,10 @@ def _encode_tower(tokenizer: Any, tower: Any, prompts: Sequence[str]) -> TowerOu
         max_length=tokenizer.model_max_length,
         return_tensors="pt",
     )
-    parameter = next(tower.parameters())
     with torch.no_grad():
-        output = tower(encoded.input_ids.to(parameter.device), output_hidden_states=True)
+        output = tower(encoded.input_ids.to(backbone.device), output_hidden_states=True)
     # The attention mask covers start token, words and end token; the words lie between.
     position = torch.arange(encoded.input_ids.shape[1])[None]
     words = (position >= 1) & (position < encoded.attention_mask.sum(dim=1, keepdim=True) - 1)
-    pooled = getattr(output, "text_embeds", None)
-    return TowerOutput(output.hidden_states[-2], words.to(parameter.device), pooled, output.last_hidden_state)
+    tokens = output.last_hidden_state if last else output.hidden_states[-2]
+    return TowerOutput(tokens, words.to(tokens.device), getattr(output, "text_embeds", None))

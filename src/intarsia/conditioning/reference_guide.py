@@ -70,6 +70,7 @@ class ReferenceGuide:
         self._check()
         self._encoded: _Encoded | None = None
         self._clean: Bank | None = None
+        self._tokens: dict[tuple[tuple[bool, ...], int], Tensor] = {}
         self._seeds: tuple[int, ...] = ()
 
     def begin(self, generators: Sequence[Generator], samples: int) -> None:
@@ -128,8 +129,11 @@ class ReferenceGuide:
             self.adapters.assign.show(None)
             return
         nothing = encoded.tokens if encoded.nothing is None else encoded.nothing
-        parts = [encoded.tokens if seen else nothing for seen in present]
-        tokens = torch.cat([part.expand(samples, -1, -1) for part in parts])
+        form = (tuple(present), samples)
+        if form not in self._tokens:
+            parts = [encoded.tokens if seen else nothing for seen in present]
+            self._tokens[form] = torch.cat([part.expand(samples, -1, -1) for part in parts])
+        tokens = self._tokens[form]
         on = tokens.new_tensor([seen or encoded.nothing is not None for seen in present])
         rows = on.repeat_interleave(samples)
         strength = {group: rows * factor for group, factor in zip(_GROUPS, factors, strict=True)}

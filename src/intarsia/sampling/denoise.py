@@ -14,10 +14,12 @@ from intarsia.sampling.guidance import Block, Guidance, combine
 from intarsia.sampling.input_channels import InputChannels, input_channels, rows
 from intarsia.sampling.known_region import KnownRegion, blend_denoised, blend_noisy
 from intarsia.sampling.noise import draw_noise
-from intarsia.sampling.parametrisation import denoised_from, noise_level, prediction_from
+from intarsia.sampling.parametrisation import denoised_from, noise_levels, prediction_from
+from intarsia.sampling.prompt_memory import PromptMemory
 from intarsia.sampling.schedulers import set_steps
 
 if TYPE_CHECKING:
+    import torch
     from torch import Generator, Tensor
 
     from intarsia.backbones import Backbone
@@ -76,15 +78,19 @@ def denoise(
     negative_time_ids: Tensor | None = None,
     model_inputs: Mapping[str, Any] | None = None,
     reference: ReferenceBranch | None = None,
+    memory: PromptMemory | None = None,
     callback: Callable[[DenoiseStep], None] | None = None,
 ) -> Denoised:
     """Steps [start, end) of a schedule of `steps`. Gradients are off; the scheduler object is not changed.
+
+    No step waits for a number from an accelerator: the schedule stays on the CPU, and whether all predictions were
+    finite is asked after the last one (on a CPU, which never lags behind, at once).
 
     Args:
         latents: (B, C, h, w) at the noise level of step `start`, in the scheduler's units (see
             `start_latents`).
         mask: latent mask (1 or B, 1, h, w), 1 = repaint. masked_image_latents: (1 or B, C, h, w), scaled. Both for
-            an inpainting model.
+            an inpainting model; of a text-to-image model the mask says what `known` leaves free.
         image_latents: (1 or B, C, h, w), an instruction model's source as `Backbone.encode_source` makes it: mode,
             not scaled. It is then the reference of `guidance`; blocks that do not see it get zeros.
         negative: may be None where no step is guided.
@@ -94,6 +100,8 @@ def denoise(
             steps, with a reference guided apart [negative, negative, positive]).
         reference: told before each model call which blocks of the batch see the reference (in guided steps
             not the first one); begins before the first step and ends after the last, or after an error.
+        memory: an entered one that several calls share, so that a prompt's keys and values are computed once for all
+            of them; by default this call has its own.
 
     Raises:
         SamplingError: shapes or counts do not fit together, or guidance without a negative.
@@ -112,26 +120,27 @@ def denoise(
     if known is not None and known.mask is None and mask is None:
         raise SamplingError("a model without a mask keeps no known region by it: give the region its own mask")
     device = backbone.device
-    scheduler = set_steps(copy.deepcopy(scheduler), steps, start, device)
+    scheduler = set_steps(copy.deepcopy(scheduler), steps, start)
+    levels = noise_levels(scheduler, start, end)
     prediction_type = str(scheduler.config.get("prediction_type", "epsilon"))
     shape = latents.shape[1:]
     x = latents.to(device, torch.float32)
     channels = input_channels(backbone, x, mask, masked_image_latents, image_latents)
     held_by = mask if known is None or known.mask is None else known.mask
     hole = x.new_ones(1) if held_by is None else held_by.to(x)
-    call = _Model(
-        backbone, channels, positive, negative, time_ids, negative_time_ids, dict(model_inputs or {})
-    )
-    fixed = (
-        draw_noise(generators, shape, device) if known and known.before and known.noise == "fixed" else None
-    )
+    fixed = None
+    if known is not None and known.before:
+        given = None if isinstance(known.noise, str) else known.noise.to(x)
+        fixed = draw_noise(generators, shape, device) if given is None and known.noise == "fixed" else given
     accepts_generator = "generator" in inspect.signature(scheduler.step).parameters
     extra = {"generator": list(generators)} if accepts_generator else {}
-    denoised = x
-    with torch.no_grad(), _shown(reference, generators):
+    denoised, finite = x, _Finite(device)
+    with torch.no_grad(), _entered(memory, backbone) as remembered, _shown(reference, generators):
+        call = _Model(
+            backbone, channels, positive, negative, time_ids, negative_time_ids, dict(model_inputs or {}), remembered
+        )
         for step in range(start, end):
-            timestep = scheduler.timesteps[step]
-            level = noise_level(scheduler, timestep)
+            timestep, level = scheduler.timesteps[step], levels[step - start]
             held = known if known is not None and known.holds(step, steps) else None
             if held is not None and held.before:
                 noise = draw_noise(generators, shape, device) if fixed is None else fixed
@@ -147,16 +156,50 @@ def denoise(
                     present=[block.reference for block in blocks],
                 )
             prediction = combine(call(scheduler.scale_model_input(x, timestep), timestep, blocks), guidance)
-            if not bool(torch.isfinite(prediction).all()):
-                raise NonFinitePredictionError(step, float(timestep))
+            finite.see(prediction, step, float(timestep))
             denoised = denoised_from(prediction, x, level, prediction_type)
             if held is not None and held.after:
                 denoised = blend_denoised(denoised, held.latents, hole)
                 prediction = prediction_from(denoised, x, level, prediction_type)
             x = scheduler.step(prediction, timestep, x, **extra, return_dict=False)[0]
+            if held is not None and held.finish and step == steps - 1:
+                x = blend_denoised(x, held.latents, hole)
             if callback is not None:
                 callback(DenoiseStep(step=step, timestep=float(timestep), latents=x, denoised=denoised))
+        finite.require()
     return Denoised(x, denoised)
+
+
+class _Finite:
+    """Whether all predictions were finite, asked where that does not hold an accelerator up."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._at_once = device.type == "cpu"
+        self._seen: list[tuple[Tensor, int, float]] = []
+
+    def see(self, prediction: Tensor, step: int, timestep: float) -> None:
+        import torch
+
+        self._seen.append((torch.isfinite(prediction).all(), step, timestep))
+        if self._at_once:
+            self.require()
+
+    def require(self) -> None:
+        """Raises NonFinitePredictionError for the first step whose prediction was not finite."""
+        for finite, step, timestep in self._seen:
+            if not bool(finite):
+                raise NonFinitePredictionError(step, timestep)
+        self._seen.clear()
+
+
+@contextmanager
+def _entered(memory: PromptMemory | None, backbone: Backbone) -> Iterator[PromptMemory]:
+    """A memory that is entered already, or a new one for the duration."""
+    if memory is not None:
+        yield memory
+        return
+    with PromptMemory(backbone.unet) as own:
+        yield own
 
 
 @contextmanager
@@ -184,46 +227,45 @@ class _Model:
         time_ids: Tensor | None,
         negative_time_ids: Tensor | None,
         model_inputs: dict[str, Any],
+        memory: PromptMemory,
     ) -> None:
-        factor, like = backbone.latent_factor, channels.values.to(backbone.dtype)
-        size = (like.shape[-2] * factor, like.shape[-1] * factor)
+        factor = backbone.latent_factor
+        self.like = channels.values.to(backbone.dtype)
+        size = (self.like.shape[-2] * factor, self.like.shape[-1] * factor)
         time_ids = backbone.time_ids(size) if time_ids is None else time_ids
-        self.backbone, self.channels, self.model_inputs = backbone, channels, model_inputs
-        self.positive = _prompt(positive, time_ids, like)
-        self.negative = None
+        self.backbone, self.channels, self.model_inputs, self.memory = backbone, channels, model_inputs, memory
+        self.prompts = {True: (positive, time_ids)}
         if negative is not None:
-            self.negative = _prompt(negative, time_ids if negative_time_ids is None else negative_time_ids, like)
+            self.prompts[False] = negative, time_ids if negative_time_ids is None else negative_time_ids
+        self._fixed: dict[tuple[Block, ...], tuple[Tensor, Tensor, dict[str, Any]]] = {}
 
-    def __call__(
-        self, latents: Tensor, timestep: Tensor, blocks: Sequence[Block]
-    ) -> dict[Block, Tensor]:
+    def __call__(self, latents: Tensor, timestep: Tensor, blocks: Sequence[Block]) -> dict[Block, Tensor]:
         """Each block's prediction (B, C, h, w), float32, all from one call."""
         import torch
 
-        sample = torch.cat([torch.cat([latents] * len(blocks)), self.channels.of(blocks)], dim=1)
-        prompts = [self._of(block) for block in blocks]
-        tokens, pooled, time_ids = (torch.cat(parts) for parts in zip(*prompts, strict=True))
-        added = {"text_embeds": pooled, "time_ids": time_ids} if self.backbone.has_size_conditioning else {}
-        extra = dict(self.model_inputs)
-        added |= extra.pop("added_cond_kwargs", {})
+        blocks = tuple(blocks)
+        if blocks not in self._fixed:
+            self._fixed[blocks] = self._inputs(blocks)
+        channels, tokens, extra = self._fixed[blocks]
+        sample = torch.cat([torch.cat([latents] * len(blocks)), channels], dim=1)
         predicted: Tensor = self.backbone.unet(
-            sample.to(self.backbone.dtype),
-            timestep,
-            encoder_hidden_states=tokens,
-            added_cond_kwargs=added,
-            return_dict=False,
-            **extra,
+            sample.to(self.backbone.dtype), timestep, encoder_hidden_states=tokens, return_dict=False, **extra
         )[0].float()
         return dict(zip(blocks, predicted.chunk(len(blocks)), strict=True))
 
-    def _of(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        prompt = self.positive if block.text else self.negative
-        assert prompt is not None
-        return prompt
+    def _inputs(self, blocks: tuple[Block, ...]) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """All of a call that does not change from step to step: channels, tokens, and keyword arguments."""
+        import torch
 
-
-def _prompt(prompt: PromptEmbedding, time_ids: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return rows(prompt.tokens, like), rows(prompt.pooled, like), rows(time_ids, like)
+        chosen = [self.prompts[block.text] for block in blocks]
+        sources = tuple(prompt.tokens for prompt, _ in chosen)
+        form = (len(self.like), self.like.dtype, self.like.device)
+        tokens = self.memory.tokens(sources, form, lambda: torch.cat([rows(each, self.like) for each in sources]))
+        pooled = torch.cat([rows(prompt.pooled, self.like) for prompt, _ in chosen])
+        time_ids = torch.cat([rows(ids, self.like) for _, ids in chosen])
+        extra = dict(self.model_inputs)
+        added = self.backbone.size_conditioning(pooled, time_ids) | extra.pop("added_cond_kwargs", {})
+        return self.channels.of(blocks), tokens, {**extra, "added_cond_kwargs": added}
 
 
 def _check(

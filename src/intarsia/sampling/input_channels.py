@@ -40,13 +40,17 @@ def input_channels(
     masked_image_latents: Tensor | None,
     image_latents: Tensor | None,
 ) -> InputChannels:
-    """Either mask and masked image of an inpainting model, or the image of an instruction model, one row per sample.
+    """Either mask and masked image of an inpainting model, or the image of an instruction model, one row per sample; a
+    text-to-image model reads none, whatever is given of a mask.
 
     Raises:
         SamplingError: none or both of the two, a wrong shape, or not what the model reads.
     """
     import torch
 
+    wanted = backbone.input_channels
+    if wanted == like.shape[1] and image_latents is None:
+        return InputChannels(like[:, :0], reference=False)
     if (image_latents is None) == (mask is None and masked_image_latents is None):
         raise SamplingError(
             "the model's further channels are not clear: give mask and masked_image_latents (inpainting models), or "
@@ -74,7 +78,7 @@ def input_channels(
             )
         shown = [mask.to(like).expand(len(like), -1, -1, -1), rows(masked_image_latents, like)]
         channels = InputChannels(torch.cat(shown, dim=1), reference=False)
-    given, wanted = like.shape[1] + channels.values.shape[1], int(backbone.unet.config.in_channels)
+    given = like.shape[1] + channels.values.shape[1]
     if given != wanted:
         raise SamplingError(
             f"{backbone.name!r} reads {wanted} channels, latents and conditions have {given}: give mask and "

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KnownNoise = Literal["fresh", "fixed"]
+"""Of the known region: drawn anew at each step, or once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,19 +23,22 @@ class KnownRegion:
     """`latents` (1 or B, C, h, w): the scaled clean latent to hold on to outside the mask.
 
     `before`: blend the noisy latent before each model call (eq. 5/6); `after`: overwrite the predicted x0;
-    `noise`: drawn anew at each step, or once. `mask` (1 or B, 1, h, w), 1 = free: instead of the model's own mask, or
-    for a model without one. `until`: the share of the schedule's steps during which it is held.
+    `noise`: drawn anew at each step, or once, or (B, C, h, w) given. `mask` (1 or B, 1, h, w), 1 = free: instead of the
+    model's own mask, or for a model without one. `until`: the share of the schedule's steps during which it is held;
+    `first`: the step from which on it is. `finish`: put it into the latents of the schedule's last step as well.
     """
 
     latents: Tensor
     before: bool = True
     after: bool = True
-    noise: KnownNoise = "fresh"
+    noise: KnownNoise | Tensor = "fresh"
     mask: Tensor | None = None
     until: float = 1.0
+    first: int = 0
+    finish: bool = False
 
     def __post_init__(self) -> None:
-        if self.noise not in get_args(KnownNoise):
+        if isinstance(self.noise, str) and self.noise not in get_args(KnownNoise):
             raise SamplingError(
                 f"known-region noise {self.noise!r} is unknown: use one of {get_args(KnownNoise)}"
             )
@@ -43,7 +47,7 @@ class KnownRegion:
 
     def holds(self, step: int, steps: int) -> bool:
         """Whether it is held in a step of a schedule."""
-        return step < self.until * steps
+        return self.first <= step < self.until * steps
 
 
 def blend_noisy(

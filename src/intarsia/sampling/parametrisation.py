@@ -8,6 +8,7 @@ DDIM, DPM-Solver, UniPC) or "sigma space" (alpha = 1: Euler). Both factors are r
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,18 @@ class NoiseLevel:
     def norm(self) -> float:
         """Root mean square of x for unit-variance x0 and noise."""
         return float((self.alpha**2 + self.sigma**2) ** 0.5)
+
+
+def noise_levels(scheduler: Any, start: int, end: int) -> list[NoiseLevel]:
+    """alpha and sigma of each of the steps [start, end) of a scheduler made ready by `set_steps`, which is left as it
+    is. All are read before the first step, so that no step waits for a number from an accelerator."""
+    if not hasattr(scheduler, "set_begin_index"):
+        return [noise_level(scheduler, scheduler.timesteps[step]) for step in range(start, end)]
+    own, found = copy.deepcopy(scheduler), []
+    for step in range(start, end):
+        own.set_begin_index(step)
+        found.append(noise_level(own, own.timesteps[step]))
+    return found
 
 
 def noise_level(scheduler: Any, timestep: Tensor) -> NoiseLevel:

@@ -14,6 +14,7 @@ from intarsia.sampling.guidance import Guidance
 from intarsia.sampling.inputs import latent_mask, masked_image
 from intarsia.sampling.known_region import KnownNoise, KnownRegion
 from intarsia.sampling.noise import draw_noise, start_latents
+from intarsia.sampling.prompt_memory import PromptMemory
 from intarsia.sampling.schedulers import set_steps
 from intarsia.sampling.stages import Stage
 
@@ -85,6 +86,7 @@ def run_stages(
     blend_after: bool = True,
     known_noise: KnownNoise = "fresh",
     reference: ReferenceBranch | None = None,
+    remember_prompts: bool = True,
     callback: Callable[[Stage, DenoiseStep], None] | None = None,
 ) -> StagesResult[Scene]:
     """The disentangled local-global framework, with geometry left to the caller.
@@ -103,6 +105,7 @@ def run_stages(
         blend_before, blend_after, known_noise: see `KnownRegion`; both off means no known region.
         generators: one per sample, used for everything random, in a fixed order.
         reference: see `denoise`; begins and ends with every stage.
+        remember_prompts: see `PromptMemory`; the picture is the same without.
 
     Raises:
         SamplingError: no stages, stages with gaps or beyond `steps`, unknown options, or inputs of a wrong
@@ -110,30 +113,33 @@ def run_stages(
     """
     _check(stages, steps, start, known_source)
     original, outputs = scene, []
-    for index, stage in enumerate(stages):
-        source = crop(stage, original)
-        current = source if index == 0 else crop(stage, scene)
-        for given in (source, current):
-            _check_input(backbone, stage, given, len(generators))
-        output = _run_stage(
-            backbone,
-            scheduler,
-            stage,
-            source,
-            current,
-            positive=_of_stage(positive, stage),
-            negative=None if negative is None else _of_stage(negative, stage),
-            generators=generators,
-            steps=steps,
-            guidance=guidance,
-            from_noise=index == 0 and stage.start == 0 and start == "noise",
-            known=current if known_source == "pasted" else source,
-            blend=(blend_before, blend_after, known_noise),
-            reference=reference,
-            callback=callback,
-        )
-        outputs.append(output)
-        scene = paste(stage, scene, output.picture)
+    memory = PromptMemory(backbone.unet, enabled=remember_prompts)
+    with memory:
+        for index, stage in enumerate(stages):
+            source = crop(stage, original)
+            current = source if index == 0 else crop(stage, scene)
+            for given in (source, current):
+                _check_input(backbone, stage, given, len(generators))
+            output = _run_stage(
+                backbone,
+                scheduler,
+                stage,
+                source,
+                current,
+                positive=_of_stage(positive, stage),
+                negative=None if negative is None else _of_stage(negative, stage),
+                generators=generators,
+                steps=steps,
+                guidance=guidance,
+                from_noise=index == 0 and stage.start == 0 and start == "noise",
+                known=current if known_source == "pasted" else source,
+                blend=(blend_before, blend_after, known_noise),
+                reference=reference,
+                memory=memory,
+                callback=callback,
+            )
+            outputs.append(output)
+            scene = paste(stage, scene, output.picture)
     return StagesResult(scene, tuple(outputs))
 
 
@@ -153,6 +159,7 @@ def _run_stage(
     known: StageInput,
     blend: tuple[bool, bool, KnownNoise],
     reference: ReferenceBranch | None,
+    memory: PromptMemory,
     callback: Callable[[Stage, DenoiseStep], None] | None,
 ) -> StageOutput:
     import torch
@@ -160,9 +167,11 @@ def _run_stage(
     before, after, known_noise = blend
     with torch.no_grad():
         mask = latent_mask(source.mask, backbone.latent_factor).to(backbone.device)
-        masked = backbone.encode(masked_image(source.image, source.mask)).float()
-        cells = tuple(masked.shape[1:])
-        ready = set_steps(copy.deepcopy(scheduler), steps, stage.start, backbone.device)
+        masked = None
+        if backbone.kind == "inpaint":
+            masked = backbone.encode(masked_image(source.image, source.mask)).float()
+        cells = (backbone.latent_channels, *mask.shape[-2:])
+        ready = set_steps(copy.deepcopy(scheduler), steps, stage.start)
         noise = draw_noise(generators, cells, backbone.device)
         # The fill stands in for the hole of the original; the pasted scene holds the painted picture itself.
         clean = None if from_noise else _encode(backbone, current, prefer_fill=current is source)
@@ -187,6 +196,7 @@ def _run_stage(
             guidance=guidance,
             known=region,
             reference=reference,
+            memory=memory,
             callback=None if callback is None else (lambda step: callback(stage, step)),
         )
         picture = backbone.decode(result.latents if stage.end == steps else result.denoised)
