@@ -109,15 +109,20 @@ def test_missing_tensors_are_never_invented(folder: Path, tmp_path: Path, part: 
         load_backbone(root)
 
 
-def test_a_plain_text_to_image_unet_is_refused(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("channels", "kind"), [(9, "inpaint"), (4, "latent"), (8, None), (7, None)])
+def test_what_can_paint_into_a_mask_is_loaded(folder: Path, tmp_path: Path, channels: int, kind: str | None) -> None:
     from diffusers import UNet2DConditionModel
 
     root = tmp_path / "m"
     shutil.copytree(folder, root)
-    config = json.loads((root / "unet/config.json").read_text()) | {"in_channels": 4}
+    config = json.loads((root / "unet/config.json").read_text()) | {"in_channels": channels}
     UNet2DConditionModel.from_config(config).save_pretrained(root / "unet")
-    with pytest.raises(BackboneError, match="takes 4 channels, not the 9"):
-        load_backbone(root)
+    if kind is None:
+        with pytest.raises(BackboneError, match=r"instruction model|takes 7 channels: an inpainting model has 9"):
+            load_backbone(root)
+    else:
+        backbone = load_backbone(root)
+        assert backbone.kind == kind and backbone.input_channels == channels
 
 
 def test_unknown_and_absent_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -125,9 +130,9 @@ def test_unknown_and_absent_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         load_backbone("miniatur")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(MissingWeightsError, match="download=True"):
+    with pytest.raises(MissingWeightsError, match="intarsia models fetch sdxl-inpaint"):
         find_model("sdxl-inpaint")
-    monkeypatch.setattr("intarsia.backbones.known_models.files", lambda _: tmp_path)
+    monkeypatch.setattr("intarsia.backbones.on_disk.files", lambda _: tmp_path)
     with pytest.raises(MissingWeightsError, match="miniature"):
         find_model("miniature")
 

@@ -4,7 +4,15 @@ Importing this room is cheap: torch, diffusers and transformers are imported whe
 """
 
 from intarsia.backbones.backbone import Backbone
-from intarsia.backbones.errors import BackboneError, MissingWeightsError, UnknownModelError
+from intarsia.backbones.byte_count import CountedBytes, count_unet_bytes, count_vae_bytes
+from intarsia.backbones.catalog import CatalogEntry, catalog
+from intarsia.backbones.compiling import compile_blocks, is_compiled
+from intarsia.backbones.errors import BackboneError, FetchError, LicenceError, MissingWeightsError, UnknownModelError
+from intarsia.backbones.fetching import Fetched, fetch_model
+from intarsia.backbones.fooocus_files import FOOOCUS_FILES, KnownFile
+from intarsia.backbones.fooocus_head import InpaintHead, head_of, load_head
+from intarsia.backbones.fooocus_patch import MergedPatch, expected_patch_keys, load_patch, merge_patch
+from intarsia.backbones.image_towers import ImageTower, find_image_tower, load_image_tower
 from intarsia.backbones.images import prepare_for_image_encoder
 from intarsia.backbones.instruct import narrow_to_latents, start_instructions, widen_for_instructions
 from intarsia.backbones.instruct_loading import (
@@ -13,29 +21,89 @@ from intarsia.backbones.instruct_loading import (
     load_instruct_model,
     save_instruct_model,
 )
-from intarsia.backbones.known_models import CatalogEntry, address_of, catalog, find_model
+from intarsia.backbones.known_models import (
+    ModelFiles,
+    address_of,
+    entry_of,
+    find_model,
+    locate_model,
+    locate_part,
+)
+from intarsia.backbones.ldm_names import to_ldm_names
+from intarsia.backbones.licences import check_licence, licence_policy, licence_policy_of
 from intarsia.backbones.loading import load_backbone
 from intarsia.backbones.locate import widen_for_inpainting
+from intarsia.backbones.memory import FreeMemory, bytes_of, free_memory, memory_needs, parameter_count, plan_for
+from intarsia.backbones.memory_plan import MemoryMode, MemoryNeeds, MemoryPlan, check_memory_mode, plan_memory
+from intarsia.backbones.offload import apply_memory_plan, follow_memory_plan, share_memory_plan, whole_unet
+from intarsia.backbones.on_disk import OnDisk, entry_on_disk, megabytes_of
 from intarsia.backbones.weights import model_hash
 
 __all__ = [
+    "FOOOCUS_FILES",
     "Backbone",
     "BackboneError",
     "CatalogEntry",
+    "CountedBytes",
+    "FetchError",
+    "Fetched",
+    "FreeMemory",
+    "ImageTower",
+    "InpaintHead",
+    "KnownFile",
+    "LicenceError",
+    "MemoryMode",
+    "MemoryNeeds",
+    "MemoryPlan",
+    "MergedPatch",
     "MissingWeightsError",
+    "ModelFiles",
+    "OnDisk",
     "UnknownModelError",
     "address_of",
+    "apply_memory_plan",
+    "bytes_of",
     "catalog",
     "check_instruct_folder",
+    "check_licence",
+    "check_memory_mode",
+    "compile_blocks",
+    "count_unet_bytes",
+    "count_vae_bytes",
+    "entry_of",
+    "entry_on_disk",
+    "expected_patch_keys",
+    "fetch_model",
+    "find_image_tower",
     "find_model",
+    "follow_memory_plan",
+    "free_memory",
+    "head_of",
+    "is_compiled",
+    "licence_policy",
+    "licence_policy_of",
     "load_backbone",
+    "load_head",
+    "load_image_tower",
     "load_instruct_base",
     "load_instruct_model",
+    "load_patch",
+    "locate_model",
+    "locate_part",
+    "megabytes_of",
+    "memory_needs",
+    "merge_patch",
     "model_hash",
     "narrow_to_latents",
+    "parameter_count",
+    "plan_for",
+    "plan_memory",
     "prepare_for_image_encoder",
     "save_instruct_model",
+    "share_memory_plan",
     "start_instructions",
+    "to_ldm_names",
+    "whole_unet",
     "widen_for_inpainting",
     "widen_for_instructions",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from intarsia.backbones.errors import BackboneError
+from intarsia.backbones.fooocus_head import head_of
 from intarsia.backbones.images import prepare_for_image_encoder
 from intarsia.backbones.weights import model_hash
 
@@ -26,15 +27,16 @@ if TYPE_CHECKING:
 
 DEFAULT_BACKGROUND_PROMPT = "empty background"
 FeatureLayer = Literal["penultimate", "last"]
-BackboneKind = Literal["inpaint", "instruct"]
+BackboneKind = Literal["inpaint", "latent", "instruct"]
 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
     """A latent diffusion model of SDXL's shape, or (one text tower, no size conditioning) of Stable Diffusion 1.5's.
 
-    An inpainting model's U-Net takes [noisy latent | mask | masked-image latent] channels, an instruction model's
-    [noisy latent | source-image latent]; see `kind`.
+    An inpainting model's U-Net takes [noisy latent | mask | masked-image latent] channels, by itself or through an
+    `InpaintHead`; a text-to-image model's the noisy latent alone, and a mask is filled by blending; an instruction
+    model's [noisy latent | source-image latent]. See `kind`.
 
     `vae` is a diffusers `AutoencoderKL` and `unet` a `UNet2DConditionModel` (their published types hide that
     both are torch modules, hence `Any`).
@@ -56,10 +58,16 @@ class Backbone:
     licence: str | None = field(default=None)
     background_prompt: str = DEFAULT_BACKGROUND_PROMPT
     """What the model calls a place where nothing stands: the prompt of a removal."""
+    other_weights: tuple[Path, ...] = ()
+    """Files of weights besides those at `path`: Fooocus' head and patch."""
+    execution_device: torch.device | None = None
+    """Where the parts compute, if they wait elsewhere (see `apply_memory_plan`); None: where they are."""
 
     @property
     def device(self) -> torch.device:
-        """Where the U-Net is."""
+        """Where the parts compute: what goes into them must be there."""
+        if self.execution_device is not None:
+            return self.execution_device
         device: torch.device = next(self.unet.parameters()).device
         return device
 
@@ -70,21 +78,41 @@ class Backbone:
         return dtype
 
     @property
+    def input_channels(self) -> int:
+        """How many channels a call of the U-Net takes: its own, and with an `InpaintHead` 2·C + 1."""
+        if head_of(self.unet) is not None:
+            return 2 * self.latent_channels + 1
+        return int(self.unet.config.in_channels)
+
+    @property
     def kind(self) -> BackboneKind:
-        """What the U-Net was made for, by its channels: to fill a mask, or to follow an instruction.
+        """What the U-Net was made for, by its channels: to fill a mask, to paint from words alone (a mask is then
+        filled by blending), or to follow an instruction.
 
         Raises:
-            BackboneError: neither 2·C + 1 nor 2·C channels.
+            BackboneError: neither 2·C + 1 nor C nor 2·C channels.
         """
-        channels, latent = int(self.unet.config.in_channels), self.latent_channels
-        if channels == 2 * latent + 1:
-            return "inpaint"
-        if channels == 2 * latent:
-            return "instruct"
+        channels, latent = self.input_channels, self.latent_channels
+        kinds: dict[int, BackboneKind] = {2 * latent + 1: "inpaint", latent: "latent", 2 * latent: "instruct"}
+        if channels in kinds:
+            return kinds[channels]
         raise BackboneError(
             f"the U-Net of {self.name!r} takes {channels} channels: an inpainting model has {2 * latent + 1}, "
-            f"an instruction model {2 * latent}"
+            f"a text-to-image model {latent}, an instruction model {2 * latent}"
         )
+
+    def unet_input(self, latents: Tensor, mask: Tensor, masked_image_latents: Tensor) -> Tensor:
+        """What a U-Net that fills masks reads, (B, C', h, w): latents, mask and masked-image latents side by side, or
+        of a text-to-image model the latents alone."""
+        import torch
+
+        if self.kind == "latent":
+            return latents
+        return torch.cat([latents, mask, masked_image_latents], dim=1)
+
+    def size_conditioning(self, pooled: Tensor, time_ids: Tensor) -> dict[str, Tensor]:
+        """The U-Net's `added_cond_kwargs`: pooled text (B, P) and time ids (B, 6), or nothing where it has none."""
+        return {"text_embeds": pooled, "time_ids": time_ids} if self.has_size_conditioning else {}
 
     @property
     def has_size_conditioning(self) -> bool:
@@ -116,7 +144,7 @@ class Backbone:
         """sha256 over the weight files (or, for a model made in memory, over its parameters). Computed
         once."""
         if self.path is not None:
-            return model_hash(self.path)
+            return model_hash(self.path, self.other_weights)
         import torch
 
         digest = hashlib.sha256()
@@ -160,8 +188,7 @@ class Backbone:
                 f"picture of {height}x{width} px cannot be encoded: "
                 f"both sides must be multiples of {self.latent_factor}"
             )
-        first = next(self.vae.parameters())
-        posterior = self.vae.encode(images.to(first.device, first.dtype)).latent_dist
+        posterior = self.vae.encode(images.to(self.device, next(self.vae.parameters()).dtype)).latent_dist
         return torch.cat([posterior.mean, posterior.logvar], dim=1)
 
     def latents_from_moments(
@@ -205,8 +232,7 @@ class Backbone:
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) -> images (B, 3, h·f, w·f), nominally in [-1, 1], not clamped,
         float32."""
-        first = next(self.vae.parameters())
-        latents = latents.to(first.device, first.dtype)
+        latents = latents.to(self.device, next(self.vae.parameters()).dtype)
         shift, scale = self._latent_affine(latents)
         decoded: Tensor = self.vae.decode(latents / scale + shift, return_dict=False)[0]
         return decoded.float()
@@ -263,11 +289,8 @@ class Backbone:
         tower = self.image_encoder
         if tower is None:
             raise BackboneError(f"model {self.name!r} has no image encoder: use a model that has one")
-        first = next(tower.parameters())
-        size = int(cast(int, tower.config.image_size))
-        return tower, prepare_for_image_encoder(
-            images.to(first.device, first.dtype), size, self.image_mean, self.image_std
-        )
+        dtype, size = next(tower.parameters()).dtype, int(cast(int, tower.config.image_size))
+        return tower, prepare_for_image_encoder(images.to(self.device, dtype), size, self.image_mean, self.image_std)
 
     def text_embeddings(self, texts: Sequence[str]) -> Tensor:
         """Texts -> the second text tower's projected embeddings (T, P). Raises BackboneError where there is none."""
@@ -281,7 +304,7 @@ class Backbone:
             max_length=tokenizer.model_max_length,
             return_tensors="pt",
         ).input_ids
-        embeddings: Tensor = tower(ids.to(next(tower.parameters()).device)).text_embeds
+        embeddings: Tensor = tower(ids.to(self.device)).text_embeds
         return embeddings
 
     def image_text_similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:

@@ -15,3 +15,11 @@ class UnknownModelError(BackboneError):
 
 class MissingWeightsError(BackboneError):
     """A model of the catalog whose weights are not on this machine."""
+
+
+class FetchError(BackboneError):
+    """A model could not be fetched: no network, no room, nothing there, or a file that is not what it must be."""
+
+
+class LicenceError(BackboneError):
+    """A model whose licence the policy in force does not permit, or a policy that there is not."""

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intarsia.backbones.backbone import Backbone
+from intarsia.backbones.catalog import catalog
 from intarsia.backbones.errors import BackboneError
 from intarsia.backbones.instruct import start_instructions
-from intarsia.backbones.known_models import address_of, catalog, find_model
+from intarsia.backbones.known_models import address_of, find_model
 from intarsia.backbones.loading import load_folder, read_json
 from intarsia.backbones.weights import DIFFERENCE_CLASS, INDEX, WEIGHT_STEMS, layout_of, part_files
 

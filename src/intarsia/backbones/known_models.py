@@ -1,134 +1,235 @@
-"""Names of base models: where their weights are, under which licence, at which size they paint."""
+"""From what a user calls a model to its files, on this machine alone unless a download is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.resources import files
+import json
+import re
+import struct
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal
 
-from intarsia.backbones.errors import MissingWeightsError, UnknownModelError
+from intarsia.backbones.catalog import CatalogEntry, catalog
+from intarsia.backbones.errors import BackboneError, MissingWeightsError, UnknownModelError
+from intarsia.backbones.licences import check_licence
+from intarsia.backbones.on_disk import (
+    OnDisk,
+    entry_on_disk,
+    own_folder,
+    repository_on_disk,
+    single_file_of,
+)
+
+FOOOCUS = "+fooocus"
+_HEAD, _PATCH = "fooocus_inpaint_head.pth", "inpaint_v26.fooocus.patch"
+_REPOSITORY = re.compile(r"(?P<repository>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?")
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+_UNET = "model.diffusion_model."
+_SDXL = ("conditioner.embedders", f"{_UNET}label_emb")
 
 
 @dataclass(frozen=True)
-class CatalogEntry:
-    """One model: `location` is a folder inside the package (`package`) or a repository on the Hub (`hub`).
+class ModelFiles:
+    """`path`: a folder in the diffusers layout, or one .safetensors file, which also needs `parts`: a folder in that
+    layout with settings and tokenizers. `head` and `patch`: Fooocus'.
 
-    `inpaint` says how it fills a mask, "none" that it does not: it is an instruction model, for `add`. `files`: what
-    is downloaded of a repository.
+    `name`: in the catalog or on the Hub, else that of the folder or file.
     """
 
     name: str
-    kind: Literal["package", "hub"]
-    location: str
-    licence: str
-    licence_class: Literal["permissive", "responsible-use", "non-commercial"]
-    native_size: int
-    inpaint: Literal["nine-channel", "none"]
-    description: str
-    files: tuple[str, ...] = ("*.json", "*.txt", "*.fp16.safetensors")
+    path: Path
+    parts: Path | None = None
+    head: Path | None = None
+    patch: Path | None = None
 
 
-_ENTRIES = (
-    CatalogEntry(
-        name="miniature",
-        kind="package",
-        location="weights/miniature",
-        licence="Apache-2.0",
-        licence_class="permissive",
-        native_size=64,
-        inpaint="nine-channel",
-        description="The bundled small SDXL, trained on Tabletop; runs on a laptop CPU without any download.",
-    ),
-    CatalogEntry(
-        name="sdxl-inpaint",
-        kind="hub",
-        location="diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
-        licence="CreativeML Open RAIL++-M",
-        licence_class="responsible-use",
-        native_size=1024,
-        inpaint="nine-channel",
-        description="SDXL 1.0 fine-tuned for inpainting; about 7 GB in half precision; wants a GPU.",
-    ),
-    CatalogEntry(
-        name="miniature-add",
-        kind="package",
-        location="weights/miniature_add",
-        licence="Apache-2.0",
-        licence_class="permissive",
-        native_size=64,
-        inpaint="none",
-        description="The miniature's instruction model: adds an object that words name, without a mask.",
-    ),
-    CatalogEntry(
-        name="pipe-add",
-        kind="hub",
-        location="paint-by-inpaint/add-finetuned-mb",
-        licence="undeclared; derived from Stable Diffusion 1.5, which is under CreativeML OpenRAIL-M",
-        licence_class="responsible-use",
-        native_size=512,
-        inpaint="none",
-        description="Paint by Inpaint's add model, fine-tuned on MagicBrush; about 2 GB in half precision.",
-        files=("*.json", "*.txt", *(f"{part}/*.safetensors" for part in ("unet", "vae", "text_encoder"))),
-    ),
-)
+def locate_model(name: str | Path, *, download: bool = False) -> ModelFiles:
+    """The files of a model: a name of the catalog, the path of a folder or .safetensors file, a name in the folder
+    INTARSIA_MODELS, or OWNER/NAME on the Hub, perhaps with @REVISION; with "+fooocus" behind, any four-channel SDXL
+    gets Fooocus' head and patch.
 
-catalog: Mapping[str, CatalogEntry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
-"""Read-only: name -> entry."""
+    Raises:
+        UnknownModelError: none of these. LicenceError: the policy in force refuses it.
+        MissingWeightsError: known, but not, or not wholly, on this machine (and `download` is off).
+        FetchError: `download` is on and it cannot be fetched. BackboneError: a file that cannot be used.
+    """
+    text = str(name)
+    if text in catalog:
+        return _from_catalog(catalog[text], download)
+    if text.endswith(FOOOCUS) and not Path(text).exists():
+        return _with_fooocus(text.removesuffix(FOOOCUS), download)
+    for path in _paths_of(text) if text else ():
+        if path.is_dir():
+            check_licence(text, None)
+            return ModelFiles(path.resolve().name, path)
+        if path.is_file():
+            check_licence(text, None)
+            return _from_file(path.stem, path, download)
+    split = split_repository(text)
+    if split is None or Path(text).suffix in (".safetensors", *_PICKLES):
+        raise UnknownModelError(
+            f"unknown model {text!r}: use one of {', '.join(sorted(_models()))}, a folder, a .safetensors file, or "
+            "OWNER/NAME on the Hugging Face Hub"
+        )
+    return _from_hub(text, *split, download)
+
+
+def locate_part(name: str, *, download: bool = False) -> Path:
+    """The folder of any catalog entry, of one that is no model alone as well.
+
+    Raises:
+        UnknownModelError: not in the catalog. LicenceError, MissingWeightsError, FetchError: see `locate_model`.
+    """
+    if name not in catalog:
+        raise UnknownModelError(f"unknown part {name!r}: use one of {', '.join(sorted(catalog))}")
+    entry = catalog[name]
+    check_licence(name, entry)
+    if entry.kind == "package" and not entry_on_disk(entry).complete:
+        raise MissingWeightsError(
+            f"the weights of {name!r} are not part of this installation: reinstall the package, or train them"
+        )
+    return _whole(name, entry.location, lambda: entry_on_disk(entry), download)
 
 
 def find_model(name_or_folder: str | Path, *, download: bool = False) -> tuple[str, Path]:
-    """Name and folder of a model: first the catalog's names, then paths of folders.
-
-    Raises:
-        UnknownModelError: neither a catalog name nor a folder.
-        MissingWeightsError: known, but not on this machine (and `download` is off).
-    """
-    entry = catalog.get(str(name_or_folder))
-    if entry is not None:
-        folder = _package_folder(entry) if entry.kind == "package" else _hub_folder(entry, download)
-        return entry.name, folder
-    folder = Path(name_or_folder).expanduser()
-    if folder.is_dir():
-        return folder.resolve().name, folder
-    raise UnknownModelError(
-        f"unknown model {str(name_or_folder)!r}: use one of {', '.join(sorted(catalog))}, "
-        "or the path of a model folder"
-    )
+    """Name and path of a model; raises as `locate_model` does."""
+    files = locate_model(name_or_folder, download=download)
+    return files.name, files.path
 
 
 def address_of(name: str, folder: Path | None) -> str:
-    """What `find_model` finds a loaded model by: its catalog name, if that leads to this folder, else the folder, which
-    may bear another model's name."""
+    """What `locate_model` finds a loaded model by: its name in the catalog or on the Hub, if that leads to this path,
+    else the path, which may bear another model's name."""
     if folder is None:
         return name
-    try:
-        known = name in catalog and find_model(name)[1].resolve() == folder.resolve()
-    except MissingWeightsError:
-        known = False
-    return name if known else str(folder)
+    plain = name.removesuffix(FOOOCUS)
+    known = False
+    if plain in catalog or split_repository(plain) is not None:
+        try:
+            known = find_model(name)[1].resolve() == folder.resolve()
+        except BackboneError:
+            known = False
+    return name if known else f"{folder}{FOOOCUS if name.endswith(FOOOCUS) or _has_head(name) else ''}"
 
 
-def _package_folder(entry: CatalogEntry) -> Path:
-    folder = Path(str(files("intarsia"))) / entry.location
-    if not (folder / "model_index.json").is_file():
-        raise MissingWeightsError(
-            f"the weights of {entry.name!r} are not part of this installation: "
-            "reinstall the package, or train them"
+def split_repository(text: str) -> tuple[str, str | None] | None:
+    """OWNER/NAME and its revision, if that is what a text names."""
+    match = _REPOSITORY.fullmatch(text)
+    return None if match is None or ".." in text else (match["repository"], match["revision"])
+
+
+def check_takes_fooocus(name: str) -> None:
+    """That a catalog entry is one that Fooocus' files fit; of other models loading tells. Raises BackboneError."""
+    entry = catalog.get(name)
+    if entry is not None and (entry.inpaint != "four-channel" or entry.time_ids != "sdxl"):
+        raise BackboneError(
+            f"{name!r} cannot take Fooocus' head and patch: they are made for a four-channel SDXL, like sdxl"
         )
-    return folder
 
 
-def _hub_folder(entry: CatalogEntry, download: bool) -> Path:
-    from huggingface_hub import snapshot_download
+def entry_of(name: str) -> CatalogEntry | None:
+    """The catalog's entry of this name, or of this repository on the Hub."""
+    split = split_repository(name)
+    found = (entry for entry in catalog.values() if split is not None and entry.location == split[0])
+    return catalog.get(name) or next(found, None)
 
-    patterns = list(entry.files)
+
+def _has_head(name: str) -> bool:
+    return name in catalog and catalog[name].inpaint == "four-channel + head"
+
+
+def _models() -> list[str]:
+    return [entry.name for entry in catalog.values() if entry.inpaint != "part"]
+
+
+def _paths_of(text: str) -> list[Path]:
+    root = own_folder()
+    own = [] if root is None or text.startswith((".", "/", "~")) else [root / text, root / f"{text}.safetensors"]
+    return [Path(text).expanduser(), *own]
+
+
+def _from_catalog(entry: CatalogEntry, download: bool) -> ModelFiles:
+    if entry.inpaint == "part":
+        raise UnknownModelError(
+            f"{entry.name!r} is no model alone ({entry.description.rstrip('.')}): use one of {', '.join(_models())}"
+        )
+    check_licence(entry.name, entry)
+    if _has_head(entry.name):
+        return replace(_with_fooocus(str(entry.base), download), name=entry.name)
+    return ModelFiles(entry.name, locate_part(entry.name, download=download))
+
+
+def _with_fooocus(name: str, download: bool) -> ModelFiles:
+    check_takes_fooocus(name)
+    files = locate_model(name, download=download)
+    folder = locate_part("fooocus-inpaint", download=download)
+    alias = next((one.name for one in catalog.values() if _has_head(one.name) and one.base == files.name), None)
+    return replace(files, name=alias or f"{files.name}{FOOOCUS}", head=folder / _HEAD, patch=folder / _PATCH)
+
+
+def _from_file(name: str, path: Path, download: bool) -> ModelFiles:
+    if path.suffix in _PICKLES:
+        raise BackboneError(
+            f"{path} is a pickle, which may run code when it is opened: use the same model's .safetensors file"
+        )
+    if path.suffix != ".safetensors":
+        raise UnknownModelError(f"{path} is no model: give a folder in the diffusers layout or a .safetensors file")
+    keys = safetensors_keys(path)
+    if not any(key.startswith(_UNET) for key in keys):
+        raise BackboneError(
+            f"{path} holds no whole checkpoint ({_UNET}… is not in it): a LoRA is no model but is used with one"
+        )
+    beside = path.with_suffix("")
+    if beside.is_dir():
+        return ModelFiles(name, path, beside)
+    parts = "sdxl-parts" if any(key.startswith(_SDXL) for key in keys) else "sd15-parts"
+    return ModelFiles(name, path, locate_part(parts, download=download))
+
+
+def _from_hub(text: str, repository: str, revision: str | None, download: bool) -> ModelFiles:
+    check_licence(text, entry_of(text))
+    folder = _whole(text, repository, lambda: repository_on_disk(repository, revision), download)
+    single = single_file_of(folder)
+    return ModelFiles(text, folder) if single is None else _from_file(text, single, download)
+
+
+def _whole(name: str, location: str, look: Callable[[], OnDisk], download: bool) -> Path:
+    """The folder that `look` finds, if it is whole, else after a download."""
+    found = look()
+    if download and not found.complete:
+        from intarsia.backbones.fetching import fetch_model
+
+        fetch_model(name)
+        found = look()
+    if found.folder is not None and found.complete:
+        return found.folder
+    command = f"`intarsia models fetch {name}`"
+    if found.folder is None:
+        also = " (nor is there such a folder)" if name == location else f" ({location})"
+        raise MissingWeightsError(f"the weights of {name!r}{also} are not on this machine: fetch them by {command}")
+    more = f" and {len(found.lacks) - 2} more" if len(found.lacks) > 2 else ""
+    raise MissingWeightsError(
+        f"the weights of {name!r} in {found.folder} are incomplete, without {', '.join(found.lacks[:2])}{more}: "
+        f"complete them by {command}"
+    )
+
+
+def safetensors_keys(path: Path) -> Collection[str]:
+    """The names of the tensors in a file, from its header; the file must be as long as the header says.
+
+    Raises:
+        BackboneError: not safetensors, or cut short.
+    """
     try:
-        return Path(snapshot_download(entry.location, allow_patterns=patterns, local_files_only=not download))
-    except Exception as error:
-        advice = "check the network" if download else "load it once with download=True"
-        raise MissingWeightsError(
-            f"the weights of {entry.name!r} ({entry.location}) are not on this machine: {advice}"
-        ) from error
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > path.stat().st_size:
+                raise ValueError
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        end = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+        if end != path.stat().st_size:
+            raise ValueError
+    except (OSError, ValueError, struct.error, TypeError, KeyError, AttributeError) as error:
+        raise BackboneError(f"{path} is not a whole safetensors file: copy or download it again") from error
+    return frozenset(header)

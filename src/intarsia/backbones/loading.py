@@ -1,5 +1,5 @@
-"""From a folder in the diffusers layout to a `Backbone`, strictly: nothing missing is ever filled with
-noise."""
+"""From a folder in the diffusers layout, or a single file, to a `Backbone`, strictly: nothing missing is ever filled
+with noise."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intarsia.backbones.backbone import DEFAULT_BACKGROUND_PROMPT, Backbone
+from intarsia.backbones.catalog import catalog
 from intarsia.backbones.errors import BackboneError
-from intarsia.backbones.known_models import catalog, find_model
+from intarsia.backbones.fooocus_head import load_head
+from intarsia.backbones.fooocus_patch import load_patch, merge_patch
+from intarsia.backbones.known_models import ModelFiles, locate_model
+from intarsia.backbones.single_file import load_single_file, single_file_schedule
 from intarsia.backbones.weights import (
     INDEX,
     OPTIONAL_PARTS,
@@ -24,7 +28,6 @@ from intarsia.backbones.weights import (
 if TYPE_CHECKING:
     import torch
 
-_LATENT_UNET_CHANNELS = "2 x latent channels + 1 mask"
 _ADDS = (
     "{folder} holds an instruction model: it adds objects without a mask (use it as the model of `add`) and cannot "
     "paint into one; use an inpainting model"
@@ -32,27 +35,29 @@ _ADDS = (
 
 
 def load_backbone(
-    name_or_folder: str | Path,
+    name_or_path: str | Path,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     *,
     download: bool = False,
 ) -> Backbone:
-    """Load a model of the catalog, or a folder with `model_index.json` and one subfolder per part.
+    """Load a model that can paint into a mask: an inpainting or a text-to-image model of SDXL's or Stable Diffusion
+    1.5's shape, by anything that `locate_model` knows.
 
     Weights (safetensors, whole or sharded, any precision) are cast to `dtype` (float32 by default). A VAE
     that asks for it (`force_upcast`) stays in float32 when the rest is float16. Nothing is downloaded unless
     `download` is set.
 
     Raises:
-        UnknownModelError, MissingWeightsError: see `find_model`.
-        BackboneError: parts, weights or settings are missing, corrupt, or not those of a nine-channel SDXL.
+        UnknownModelError, MissingWeightsError: see `locate_model`.
+        BackboneError: parts, weights or settings are missing, corrupt, or of a model that cannot paint into a mask.
     """
-    name, folder = find_model(name_or_folder, download=download)
-    if layout_of(folder) == "difference":
-        raise BackboneError(_ADDS.format(folder=folder))
-    backbone = load_folder(name, folder, device, dtype)
-    _require_inpainting(folder, backbone.vae, backbone.unet)
+    files = locate_model(name_or_path, download=download)
+    if layout_of(files.path) == "difference":
+        raise BackboneError(_ADDS.format(folder=files.path))
+    backbone = load_parts(files, device, dtype)
+    if backbone.kind == "instruct":
+        raise BackboneError(_ADDS.format(folder=files.path))
     return backbone
 
 
@@ -62,22 +67,41 @@ def load_folder(name: str, folder: Path, device: str | torch.device, dtype: torc
     Raises:
         BackboneError: parts, weights or settings are missing or corrupt.
     """
+    return load_parts(ModelFiles(name, folder), device, dtype)
+
+
+def load_parts(files: ModelFiles, device: str | torch.device, dtype: torch.dtype | None) -> Backbone:
+    """A model's parts from its files, whatever its U-Net reads.
+
+    Raises:
+        BackboneError: parts, weights or settings are missing or corrupt.
+    """
     import torch
 
-    index = read_json(folder / INDEX)
-    _require_parts(folder)
     dtype = torch.float32 if dtype is None else dtype
+    folder = files.path if files.parts is None else files.parts
+    index = read_json(folder / INDEX)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     with _quietly():
-        parts: dict[str, Any] = {part: _load_part(folder, part, dtype) for part in parts_of(folder)}
-    if dtype is torch.float16 and parts["vae"].config.get("force_upcast", False):
-        parts["vae"] = _load_part(folder, "vae", torch.float32)
+        if files.parts is None:
+            _require_parts(folder)
+            parts: dict[str, Any] = {part: _load_part(folder, part, dtype) for part in parts_of(folder)}
+            if dtype is torch.float16 and parts["vae"].config.get("force_upcast", False):
+                parts["vae"] = _load_part(folder, "vae", torch.float32)
+        else:
+            parts = load_single_file(files.path, folder, dtype)
+            scheduler |= single_file_schedule(files.path)
+    if files.patch is not None:
+        merge_patch(parts["unet"], load_patch(files.patch), keep_originals=False)
     for module in parts.values():
         module.eval().requires_grad_(False).to(device)
+    if files.head is not None:
+        load_head(files.head).inject(parts["unet"])
     mean, std = _image_statistics(folder)
     second = parts.get("text_encoder_2")
     return Backbone(
-        name=name,
-        path=folder,
+        name=files.name,
+        path=files.path,
         vae=parts["vae"],
         unet=parts["unet"],
         tokenizer=_load_tokenizer(folder, "tokenizer", parts["text_encoder"]),
@@ -85,13 +109,14 @@ def load_folder(name: str, folder: Path, device: str | torch.device, dtype: torc
         text_encoder=parts["text_encoder"],
         text_encoder_2=second,
         image_encoder=parts.get("image_encoder"),
-        scheduler_config=read_json(folder / "scheduler" / "scheduler_config.json"),
+        scheduler_config=scheduler,
         # What Stable Diffusion 1.5 is guided away from is the empty prompt, encoded.
         force_zeros_for_empty_prompt=bool(index.get("force_zeros_for_empty_prompt", second is not None)),
         image_mean=mean,
         image_std=std,
-        licence=catalog[name].licence if name in catalog else None,
+        licence=catalog[files.name].licence if files.name in catalog else None,
         background_prompt=_background_prompt(folder),
+        other_weights=tuple(path for path in (files.head, files.patch) if path is not None),
     )
 
 
@@ -187,22 +212,6 @@ def _load_tokenizer(folder: Path, part: str, tower: Any) -> Any:
     # A tokenizer saved without its window claims an endless one.
     tokenizer.model_max_length = min(tokenizer.model_max_length, int(tower.config.max_position_embeddings))
     return tokenizer
-
-
-def _require_inpainting(folder: Path, vae: Any, unet: Any) -> None:
-    wanted = 2 * int(vae.config.latent_channels) + 1
-    got = int(unet.config.in_channels)
-    if got == wanted - 1:
-        raise BackboneError(_ADDS.format(folder=folder))
-    if got != wanted:
-        raise BackboneError(
-            f"the U-Net of {folder} takes {got} channels, not the {wanted} of an inpainting model "
-            f"({_LATENT_UNET_CHANNELS}): use an inpainting model, or make one of it (see widen_for_inpainting)"
-        )
-    if unet.config.addition_embed_type != "text_time":
-        raise BackboneError(
-            f"the U-Net of {folder} has no SDXL size conditioning: use a model of the SDXL family"
-        )
 
 
 def _background_prompt(folder: Path) -> str:

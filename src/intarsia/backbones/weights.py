@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from intarsia.backbones.errors import BackboneError
+from intarsia.backbones.hash_cache import cached_hash
 
 # Folder of each part with weights -> stem of its weight files (diffusers' and transformers' names).
 WEIGHT_STEMS = {
@@ -113,11 +114,19 @@ def hash_files(root: Path, paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def model_hash(folder: Path) -> str:
-    """sha256 of a model folder's weights: `Backbone.hash` of what is loaded from it. Through the base's hash in its
-    index, a difference's hash says what its base is, too.
+def model_hash(path: Path, others: Sequence[Path] = ()) -> str:
+    """sha256 of the weights in a model's folder or single file: `Backbone.hash` of what is loaded from it. Through the
+    base's hash in its index, a difference's hash says what its base is, too.
+
+    others: files of weights besides, such as Fooocus' head and patch.
 
     Raises:
         BackboneError: weights are missing.
     """
-    return hash_files(folder, weight_files(folder))
+    if not path.is_dir() and not path.is_file():
+        raise BackboneError(f"{path} does not exist: give a model folder or a .safetensors file")
+    root, files = (path.parent, [path]) if path.is_file() else (path, weight_files(path))
+    if not others:
+        return cached_hash(files, lambda: hash_files(root, files))
+    parts = [model_hash(path), *(model_hash(other) for other in others)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

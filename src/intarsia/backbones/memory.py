@@ -1,0 +1,115 @@
+"""What a loaded model needs and what a device has: the numbers that a memory plan is made of."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from intarsia.backbones.byte_count import count_unet_bytes, count_vae_bytes
+from intarsia.backbones.errors import BackboneError
+from intarsia.backbones.known_models import locate_model
+from intarsia.backbones.memory_plan import MemoryNeeds, MemoryPlan, plan_memory
+from intarsia.backbones.offload import tensors_of, unet_groups
+from intarsia.backbones.weights import weight_files
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from intarsia.backbones.backbone import Backbone
+
+_GUIDED = 2
+"""Rows of a call of the U-Net with guidance, for one picture."""
+
+
+class FreeMemory(NamedTuple):
+    """Bytes of a device; None: not known."""
+
+    free: int | None
+    total: int | None
+
+
+def free_memory(device: str | torch.device) -> FreeMemory:
+    """What a device has left for tensors: of CUDA with what torch holds unused, of MPS what the system recommends, of
+    the CPU what the system calls available."""
+    import torch
+
+    where = torch.device(device)
+    if where.type == "cuda":
+        free, total = torch.cuda.mem_get_info(where)
+        unused = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
+        return FreeMemory(free + unused, total)
+    if where.type == "mps":
+        limit = int(torch.mps.recommended_max_memory())
+        return FreeMemory(max(0, limit - int(torch.mps.driver_allocated_memory())), limit)
+    return _host_memory() if where.type == "cpu" else FreeMemory(None, None)
+
+
+def _host_memory(source: Path = Path("/proc/meminfo")) -> FreeMemory:
+    try:
+        lines = (line.split() for line in source.read_text().splitlines())
+        sizes = {fields[0]: int(fields[1]) * 1024 for fields in lines if len(fields) > 1}
+        return FreeMemory(sizes["MemAvailable:"], sizes["MemTotal:"])
+    except (OSError, ValueError, KeyError):
+        pass
+    try:
+        return FreeMemory(None, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return FreeMemory(None, None)
+
+
+def memory_needs(backbone: Backbone) -> MemoryNeeds:
+    """Counted for a picture of the model's native size; a second or two for SDXL."""
+    cells = int(backbone.unet.config.sample_size)
+    return MemoryNeeds(
+        weights={part: bytes_of(module) for part, module in backbone.modules().items()},
+        largest_group=max(bytes_of(group) for group in unet_groups(backbone.unet)),
+        unet_work=count_unet_bytes(backbone.unet, _GUIDED, cells, cells, backbone.dtype).peak,
+        vae_work=count_vae_bytes(backbone.vae, backbone.native_size, backbone.native_size),
+        side=backbone.native_size,
+    )
+
+
+def plan_for(backbone: Backbone, device: str | torch.device, mode: str = "auto") -> MemoryPlan:
+    """The plan for a model in ordinary memory and a device as it is now. Raises as `plan_memory`."""
+    import torch
+
+    dtype, has = str(backbone.dtype).removeprefix("torch."), free_memory(device)
+    if torch.device(device).type == "cpu":  # nothing depends on the activations there
+        weights = {part: bytes_of(module) for part, module in backbone.modules().items()}
+        needs = MemoryNeeds(weights, 0, 0, 0, backbone.native_size)
+    else:
+        needs = memory_needs(backbone)
+    return plan_memory(needs, device=str(device), dtype=dtype, free=has.free, total=has.total, mode=mode)
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Of a module's parameters and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(module))
+
+
+def parameter_count(name_or_path: str | Path, *, download: bool = False) -> int:
+    """How many numbers the weight files of a model hold, read off their headers.
+
+    Raises:
+        BackboneError: a file that is no safetensors file, or as `locate_model`.
+    """
+    files = locate_model(name_or_path, download=download)
+    paths = [files.path] if files.parts is not None else weight_files(files.path)
+    return sum(_numbers_in(path) for path in paths if path.suffix == ".safetensors")
+
+
+def _numbers_in(path: Path) -> int:
+    try:
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > path.stat().st_size:
+                raise ValueError
+            header = json.loads(stream.read(length))
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+        raise BackboneError(f"{path} is not a whole safetensors file: copy or download it again") from error
