@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from intarsia.adapters.errors import AdapterError, AdapterFileError, AdapterKeyError
-from intarsia.adapters.files import load_lora, save_lora
+from intarsia.adapters.files import load_lora, read_metadata, save_lora
+from intarsia.adapters.fused import FusedLoras
 from intarsia.adapters.keys import from_diffusers, to_diffusers
+from intarsia.adapters.lora import Lora, LoraLayer
+from intarsia.adapters.lora_formats import read_lora, refuse_pickle, write_lora
+from intarsia.adapters.lora_metadata import base_of
+from intarsia.adapters.lora_modules import LoraModules
+from intarsia.adapters.lora_names import LORA_FORMATS
 from intarsia.adapters.subject_lora import SubjectLora
 from intarsia.lazy import lazy_names
 
@@ -28,22 +34,32 @@ _LAZY = {
 }
 
 __all__ = [
+    "LORA_FORMATS",
     "AdapterError",
     "AdapterFileError",
     "AdapterKeyError",
     "Assign",
     "AssignConfig",
+    "FusedLoras",
+    "Lora",
+    "LoraLayer",
+    "LoraModules",
     "ReferenceAdapters",
     "Refine",
     "RefineConfig",
     "SubjectLora",
+    "base_of",
     "from_diffusers",
     "load_lora",
     "load_reference",
     "max_references_of",
+    "read_lora",
+    "read_metadata",
+    "refuse_pickle",
     "save_lora",
     "save_reference",
     "to_diffusers",
+    "write_lora",
 ]
 
 __getattr__ = lazy_names(__name__, _LAZY)

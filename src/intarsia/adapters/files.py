@@ -86,11 +86,41 @@ def load_lora(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise AdapterFileError(
             f"{path} is corrupt or not a safetensors file: save or download it again"
         ) from error
+    require_finite(state, str(path))
+    return state, metadata
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """A safetensors file's metadata; neither its numbers are read, nor is torch needed.
+
+    Raises:
+        AdapterFileError: no such file, or not safetensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AdapterFileError(f"{path} is not a file: give a .safetensors file of adapter weights")
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 2 <= length <= path.stat().st_size - 8:
+                raise ValueError("no header")
+            header = json.loads(stream.read(length).decode("utf-8"))
+        return {str(key): str(value) for key, value in dict(header.get("__metadata__", {})).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise AdapterFileError(
+            f"{path} is corrupt or not a safetensors file: save or download it again"
+        ) from error
+
+
+def require_finite(state: Mapping[str, Tensor], name: str) -> None:
+    """Raise `AdapterFileError` naming every tensor with NaN or infinity in it."""
     broken = sorted(
-        key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()
+        key
+        for key, value in state.items()
+        if value.is_floating_point()
+        and not (value.float() if value.dtype.itemsize == 1 else value).isfinite().all()
     )
     if broken:
         raise AdapterFileError(
-            f"{path} holds numbers that are not finite in {', '.join(broken)}: train it again"
+            f"{name} holds numbers that are not finite in {', '.join(broken)}: train it again"
         )
-    return state, metadata

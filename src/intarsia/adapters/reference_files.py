@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from intarsia.adapters.assign import Assign, AssignConfig
     from intarsia.adapters.refine import Refine
+    from intarsia.backbones import ImageTower
 
 FORMAT_VERSION = "1"
 SHARD_BYTES = 14_500_000
@@ -47,11 +48,13 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 @dataclass(frozen=True, eq=False)
 class ReferenceAdapters:
-    """Assign, Refine (None: not trained), and `hash`, the sha256 over their settings and tensors as in the file."""
+    """Assign, Refine (None: not trained), and `hash`, the sha256 over their settings and tensors as in the file.
+    `tower`: the image tower that came with them (None: the model's own is meant)."""
 
     assign: Assign
     refine: Refine | None
     hash: str
+    tower: ImageTower | None = None
 
 
 def save_reference(folder: str | Path, assign: Assign, refine: Refine | None, base_hash: str) -> None:

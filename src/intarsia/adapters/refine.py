@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from intarsia.adapters.attention import BankReader, BankWriter, ReferenceBank, attention_names, free_processors
 from intarsia.adapters.errors import AdapterError
+from intarsia.adapters.fused import before_fusing
 from intarsia.adapters.keys import require_shapes, require_sizes
 
 Trains = Literal["cross_attention", "attention", "all"]
@@ -225,7 +226,11 @@ def _is_own(name: str, trains: Trains, last: str) -> bool:
 def _share(reference: Any, unet: Any, trains: Trains, last: str) -> Iterator[str]:
     """Fill every parameter of the reference U-Net: own ones with copies, the others with the main U-Net's objects."""
     # A subject's LoRA that is in the U-Net now wraps its layers; the reference U-Net takes what is wrapped.
-    theirs = {name.replace(".base_layer.", "."): value for name, value in unet.named_parameters()}
+    # The same where a LoRA is fused into them.
+    theirs = {
+        name.replace(".base_layer.", "."): cast(nn.Parameter, before_fusing(value))
+        for name, value in unet.named_parameters()
+    }
     for name, empty in list(reference.named_parameters()):
         path, _, leaf = name.rpartition(".")
         module = reference.get_submodule(path)

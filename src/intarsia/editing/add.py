@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from intarsia.editing.change_mask import BoolArray
 from intarsia.editing.edit import paint_mask
 from intarsia.editing.environment import environment_of
 from intarsia.editing.inputs import Inputs, repainted
+from intarsia.editing.loras import fused_in
 from intarsia.editing.paint import PaintProgress
 from intarsia.editing.pictures import FloatArray, mask_sha256, seen_by_model
 from intarsia.editing.propose import Proposal, propose, seen_at
@@ -23,6 +25,7 @@ from intarsia.result import EditResult, Recipe, StageRecord
 from intarsia.sampling import late_start, plan_stages
 
 if TYPE_CHECKING:
+    from intarsia.adapters import Lora
     from intarsia.backbones import Backbone
 
 _PLACE_SHARE = 0.5
@@ -51,14 +54,15 @@ def run_add(
     request: EditRequest,
     inputs: Inputs,
     progress: PaintProgress | None = None,
+    loras: Sequence[Lora] = (),
 ) -> EditResult:
     """Add what the request's instructions say, one after the other, each seeing those before it.
 
     `model`, an instruction model, sees the scene (or the window around the request's place) at its own size. What
     it changed is found by `find_change`. Then `finish="repaint"` paints the thing that the instruction names there
     with `backbone`, an inpainting model, as `insert` would, but starts from the instruction model's pixels under
-    the noise of `repaint_strength`; `finish="direct"` takes these pixels. Outside the result's support every byte
-    is the scene's. `change_masks` has what each instruction proposed.
+    the noise of `repaint_strength`, and with the request's `loras`; `finish="direct"` takes these pixels. Outside the
+    result's support every byte is the scene's. `change_masks` has what each instruction proposed.
 
     Raises:
         InstructionError: nothing to add in the words. NothingAddedError, SceneLostError: in the picture.
@@ -92,7 +96,7 @@ def run_add(
         draft = _draft(picture, proposal, window, request)
         if request.finish == "repaint":
             inserted = _insertion(request, instruction, mask, proposal.seed)
-            finished, painted = _repaint(backbone, inserted, Inputs(picture, mask), draft, request, steps)
+            finished, painted = _repaint(backbone, inserted, Inputs(picture, mask), draft, request, steps, loras)
             stages += painted
         else:
             area = repainted(request, mask)
@@ -143,19 +147,26 @@ def _insertion(request: EditRequest, instruction: Instruction, mask: Mask, seed:
 
 
 def _repaint(
-    backbone: Backbone, insertion: EditRequest, inputs: Inputs, draft: FloatArray, request: EditRequest, steps: _Steps
+    backbone: Backbone,
+    insertion: EditRequest,
+    inputs: Inputs,
+    draft: FloatArray,
+    request: EditRequest,
+    steps: _Steps,
+    loras: Sequence[Lora],
 ) -> tuple[Composite, tuple[StageRecord, ...]]:
     words = words_of(insertion, None, backbone.background_prompt)
-    encoded = encode_words(backbone, words, insertion.negative_prompt, 0.0)
-    return paint_mask(
-        backbone,
-        insertion,
-        inputs,
-        encoded,
-        progress=lambda _done, _total: steps.advance(),
-        draft=draft if request.repaint_strength < 1 else None,
-        strength=request.repaint_strength,
-    )
+    with fused_in(backbone, insertion, None, loras):
+        encoded = encode_words(backbone, words, insertion.negative_prompt, 0.0)
+        return paint_mask(
+            backbone,
+            insertion,
+            inputs,
+            encoded,
+            progress=lambda _done, _total: steps.advance(),
+            draft=draft if request.repaint_strength < 1 else None,
+            strength=request.repaint_strength,
+        )
 
 
 def _draft(picture: Picture, proposal: Proposal, window: Window, request: EditRequest) -> FloatArray:

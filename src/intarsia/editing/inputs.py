@@ -13,6 +13,7 @@ from intarsia.adapters import max_references_of
 from intarsia.backbones import find_model
 from intarsia.editing.errors import EditingError, InputChangedError
 from intarsia.editing.instruct_models import find_add_model
+from intarsia.editing.loras import with_lora_hashes
 from intarsia.editing.pictures import find, load_mask, load_scene, mask_sha256
 from intarsia.editing.reference_models import check_count, reference_model_of
 from intarsia.editing.references import Reference, check_hashes, load_references
@@ -64,8 +65,8 @@ def load_inputs(request: EditRequest, folder: Path | None = None) -> tuple[EditR
 
 
 def preflight(request: EditRequest, folder: Path | None = None) -> EditRequest:
-    """All that can be checked before a model is loaded: scene, mask, references, subject file, instructions, the
-    names of models and scheduler, and that there are weights for references.
+    """All that can be checked before a model is loaded: scene, mask, references, subject and LoRA files, instructions,
+    the names of models and scheduler, and that there are weights for references.
 
     The request comes back with its hashes. `folder`: see `load_inputs`.
 
@@ -79,6 +80,7 @@ def preflight(request: EditRequest, folder: Path | None = None) -> EditRequest:
         repainted(request, inputs.mask)
     if request.subject is not None:
         check_subject_file(find(request.subject, folder))
+    request = with_lora_hashes(request, folder)
     if request.scheduler not in SCHEDULERS and not request.scheduler.endswith("Scheduler"):
         raise SchedulerError(
             f"unknown scheduler {request.scheduler!r}: use one of {', '.join(sorted(SCHEDULERS))}, "

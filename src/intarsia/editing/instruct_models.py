@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from intarsia.backbones import address_of, catalog, find_model, load_instruct_model
+from intarsia.backbones import address_of, catalog, find_model, load_instruct_model, share_memory_plan
 from intarsia.editing.errors import EditingError
 from intarsia.editing.pictures import find
 from intarsia.request import EditRequest
@@ -51,7 +51,9 @@ class InstructModels:
         if path not in self._loaded:
             backbone = self._backbone
             base = backbone if _base_hash(path) == backbone.hash else None
-            self._loaded = {path: load_instruct_model(where, backbone.device, backbone.dtype, base=base)}
+            device = backbone.device if backbone.execution_device is None else "cpu"
+            loaded = load_instruct_model(where, device, backbone.dtype, base=base)
+            self._loaded = {path: share_memory_plan(backbone, loaded)}
         return self._loaded[path]
 
 

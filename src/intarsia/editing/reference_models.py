@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from intarsia.backbones import (
+    catalog,
+    check_licence,
+    find_image_tower,
+    follow_memory_plan,
+    load_image_tower,
+    locate_part,
+    share_memory_plan,
+)
 from intarsia.editing.errors import ReferenceModelError, ReferencePhotoError
 from intarsia.editing.pictures import find
 from intarsia.editing.references import Reference
@@ -22,12 +33,20 @@ REFERENCE_FOLDER = "reference"
 
 
 def reference_model_of(given: str | None, model: str, model_folder: Path | None, folder: Path | None = None) -> Path:
-    """Where a request's weights for references are: as given (also looked for in `folder`), else with the model.
+    """Where a request's weights for references are: as given (a name of the catalog, or a path, also looked for in
+    `folder`), else with the model.
 
     Raises:
-        ReferenceModelError: there are none.
+        ReferenceModelError: there are none. MissingWeightsError, LicenceError: see `locate_part`.
     """
+    if given is not None and given in catalog:
+        part = locate_part(given)
+        found = sorted(part.rglob("ip-adapter*.safetensors"))
+        if len(found) != 1:
+            raise ReferenceModelError(f"{given!r} is no model for references: use ip-adapter-sdxl or ip-adapter-sd15")
+        return found[0]
     if given is not None:
+        check_licence(given, None)
         path = Path(find(given, folder))
         if not path.exists():
             raise ReferenceModelError(
@@ -37,8 +56,8 @@ def reference_model_of(given: str | None, model: str, model_folder: Path | None,
         return path
     if model_folder is None or not (model_folder / REFERENCE_FOLDER).is_dir():
         raise ReferenceModelError(
-            f"model {model!r} has no weights for references: give reference_model (a folder with "
-            "assign.safetensors, or an IP-Adapter-Plus file), or say in words what to paint"
+            f"model {model!r} has no weights for references: give reference_model (ip-adapter-sdxl, ip-adapter-sd15, a "
+            "folder with assign.safetensors, or an IP-Adapter-Plus file), or say in words what to paint"
         )
     return model_folder / REFERENCE_FOLDER
 
@@ -80,8 +99,27 @@ class ReferenceModels:
 
         key = (str(path.resolve()), _state_of(path))
         if key not in self._loaded:
-            self._loaded = {key: load_reference(path, self._backbone.unet, self._backbone.hash)}
+            adapters = self._with_tower(load_reference(path, self._backbone.unet, self._backbone.hash), path)
+            follow_memory_plan(self._backbone, adapters.assign, adapters.refine)
+            self._loaded = {key: adapters}
         return self._loaded[key]
+
+    def _with_tower(self, adapters: ReferenceAdapters, path: Path) -> ReferenceAdapters:
+        """The adapters with the image tower near their file, where the model's own is none that they can read."""
+        width, own = adapters.assign.config.feature_width, self._backbone.image_encoder
+        if path.is_dir() or (own is not None and own.config.hidden_size == width):
+            return adapters
+        folder = find_image_tower(path, width)
+        if folder is None:
+            raise ReferenceModelError(
+                f"{path} reads an image encoder {width} wide, which neither the model nor the file's folder has: put "
+                f"it into {path.parent / 'image_encoder'}, or use ip-adapter-sdxl or ip-adapter-sd15, which bring one"
+            )
+        waits = self._backbone.execution_device is not None
+        tower = load_image_tower(folder, "cpu" if waits else self._backbone.device, self._backbone.dtype)
+        share_memory_plan(self._backbone, tower.on(self._backbone))
+        digest = hashlib.sha256(f"{adapters.hash} {tower.hash}".encode()).hexdigest()
+        return replace(adapters, tower=tower, hash=digest)
 
 
 @contextmanager
@@ -92,7 +130,7 @@ def reference_in(
     request: EditRequest,
 ) -> Iterator[ReferenceGuide | None]:
     """Assign and Refine in the U-Net for the duration, ejected whatever happens, and the guide that shows them the
-    references. Without references, or at strength 0, nothing is injected. Subjects must be injected before.
+    references. Without references, or at strength 0, nothing is injected. Subjects and LoRAs are fused before.
     """
     if adapters is None or not references or not (request.reference_strength or request.detail_strength):
         yield None
@@ -101,7 +139,7 @@ def reference_in(
 
     check_count(len(references), adapters.assign.config.max_references)
     guide = ReferenceGuide(
-        backbone,
+        backbone if adapters.tower is None else adapters.tower.on(backbone),
         adapters,
         [cut_out(reference.rgb, reference.mask.array) for reference in references],
         ReferenceOptions(

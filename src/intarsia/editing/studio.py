@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intarsia.backbones import address_of, load_backbone
+from intarsia.backbones import (
+    MemoryPlan,
+    address_of,
+    apply_memory_plan,
+    check_memory_mode,
+    compile_blocks,
+    load_backbone,
+    parameter_count,
+    plan_for,
+)
 from intarsia.editing.add import run_add
 from intarsia.editing.devices import choose_device, choose_dtype
 from intarsia.editing.edit import run_edit
@@ -16,6 +25,7 @@ from intarsia.editing.errors import EditingError
 from intarsia.editing.inputs import Inputs, check_instructions, frame_of, load_inputs, place_in, with_hashes
 from intarsia.editing.instruct_models import InstructModels
 from intarsia.editing.learn import learn_from_photos
+from intarsia.editing.loras import Loras
 from intarsia.editing.paint import PaintProgress
 from intarsia.editing.painter import PAINTER_STEPS, Painter, prompt_painter
 from intarsia.editing.pictures import (
@@ -51,10 +61,14 @@ class Studio:
     where none is named; otherwise it is loaded when first needed.
     """
 
+    memory: MemoryPlan | None = None
+    """What `load` decided for the device's memory; None for a backbone that was given."""
+
     def __init__(self, backbone: Backbone, instruct: Backbone | None = None) -> None:
         self.backbone = backbone
         self._instruct_models = InstructModels(backbone, instruct)
         self._subjects = Subjects()
+        self._loras = Loras(backbone)
         self._reference_models = ReferenceModels(backbone)
 
     @classmethod
@@ -62,20 +76,33 @@ class Studio:
         cls,
         name: str | Path = "miniature",
         device: str = "auto",
-        dtype: str | torch.dtype = "float32",
+        dtype: str | torch.dtype = "auto",
         *,
+        memory: str = "auto",
+        compiled: bool = False,
         download: bool = False,
     ) -> Studio:
-        """Load a model of the catalog or a model folder.
+        """Load a model by anything that `locate_model` knows: a name of the catalog, a folder, a file …
 
-        device: "auto" (CUDA, else Apple's MPS, else CPU) or any of torch's. dtype: a torch format or its
-        name; "float16" or "bfloat16" halve the memory of large models on a GPU.
+        device: "auto" (CUDA, else Apple's MPS, else CPU) or any of torch's. dtype: a torch format or its name; "auto"
+        takes 16 bits for large models on a GPU. memory: "full", "model" or "group" (the whole model, a part, or a
+        block on the GPU at a time), or "auto", the fastest of these that fits; `studio.memory` says what was chosen.
+        compiled: see `compile_blocks`; pays off after some pictures of one size.
 
         Raises:
-            UnknownModelError, MissingWeightsError, BackboneError: see `load_backbone`. EditingError: no such
-            device.
+            UnknownModelError, MissingWeightsError: see `load_backbone`. BackboneError: as there, or too little memory.
+            EditingError: no such device or number format.
         """
-        return cls(load_backbone(name, choose_device(device), choose_dtype(dtype), download=download))
+        where = choose_device(device)
+        check_memory_mode(memory, where)
+        chosen = choose_dtype(dtype, where, lambda: parameter_count(name, download=download))
+        backbone = load_backbone(name, "cpu", chosen, download=download)
+        plan = plan_for(backbone, where, memory)
+        studio = cls(apply_memory_plan(backbone, plan))
+        studio.memory = plan
+        if compiled:
+            compile_blocks(studio.backbone)
+        return studio
 
     @property
     def model(self) -> str:
@@ -211,7 +238,8 @@ class Studio:
         """Learn a subject from a folder of photos, or some paths; saved to `output` where one is given.
 
         options: fields of `LearnConfig` that differ from the preset's; or a whole `config`.
-        namer: "vocabulary", "yaml:PATH" or "openai:URL#MODEL".
+        namer: "vocabulary", "clip:MODEL[#WORDS.yaml]", "yaml:PATH", "openai:URL#MODEL" or "vlm:MODEL".
+        Photos without masks: `Photos.load` takes a cutter and boxes; give what it returns.
 
         Raises:
             IntarsiaError: no photos, unusable options, an output that exists.
@@ -300,6 +328,9 @@ class Studio:
     ) -> EditResult:
         if request.verb == "add":
             check_instructions(request)
-            return run_add(self.backbone, self._instruct_models.of(request, folder), request, inputs, progress)
+        loras, request = self._loras.of(request, folder)
+        if request.verb == "add":
+            model = self._instruct_models.of(request, folder)
+            return run_add(self.backbone, model, request, inputs, progress, loras)
         adapters = self._reference_models.of(request, folder)
-        return run_edit(self.backbone, request, inputs, learned, adapters, progress)
+        return run_edit(self.backbone, request, inputs, learned, adapters, progress, loras)

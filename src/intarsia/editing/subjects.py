@@ -1,12 +1,10 @@
-"""Learned subjects: from file or memory, loaded once, injected for an edit."""
+"""Learned subjects: from file or memory, loaded once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,6 @@ from intarsia.errors import MissingFileError
 from intarsia.request import EditRequest
 
 if TYPE_CHECKING:
-    from intarsia.backbones import Backbone
     from intarsia.learning import Subject
 
 
@@ -63,18 +60,6 @@ class Subjects:
         return self._loaded[digest], digest
 
 
-@contextmanager
-def subject_in(backbone: Backbone, subject: Subject | None, strength: float) -> Iterator[None]:
-    """The subject's LoRA in the U-Net for the duration, ejected whatever happens; strength 0: nothing."""
-    if subject is None or strength == 0:
-        yield
-        return
-    lora = subject.adapter()
-    lora.scale = strength
-    with lora.inject(backbone.unet):
-        yield
-
-
 def check_subject_file(path: str | Path) -> str:
     """sha256 of what a subject file holds: its header as JSON with sorted keys, then its numbers.
 
@@ -84,12 +69,17 @@ def check_subject_file(path: str | Path) -> str:
     target = Path(path)
     if not target.is_file():
         raise MissingFileError(f"the subject {target} does not exist; make it with `intarsia learn`")
-    data = target.read_bytes()
-    end = 8 + int.from_bytes(data[:8], "little")
     try:
-        header = json.dumps(json.loads(data[8:end].decode("utf-8")), sort_keys=True)
+        return content_sha256(target)
     except ValueError as error:
         raise EditingError(
             f"the subject {target} is damaged or no safetensors file; learn it again with `intarsia learn`"
         ) from error
+
+
+def content_sha256(path: Path) -> str:
+    """sha256 of what a safetensors file holds, whatever the order of its header. `ValueError` for any other file."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end].decode("utf-8")), sort_keys=True)
     return hashlib.sha256(header.encode() + data[end:]).hexdigest()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from intarsia.request.checks import check_together
 from intarsia.request.errors import RequestError, one_line
 from intarsia.request.presets import PRESETS, defaults
 
 Verb = Literal["insert", "remove", "outpaint", "add"]
 Preset = Literal["default", "paper"]
 Anchor = Literal["center", "left", "right", "top", "bottom", "top-left", "top-right", "bottom-left", "bottom-right"]
+LoraStrength = Annotated[float, Field(ge=-4, le=4)]
 BlockStrength = Annotated[float, Field(ge=0, le=2)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Border = Annotated[int, Field(ge=0, le=16384)]
@@ -56,6 +59,12 @@ class EditRequest(BaseModel):
     """Of what the subject file holds, whatever the order of its header."""
     subject_strength: float = Field(ge=0, le=2)
     """0: as if there were no subject; 1: as learned."""
+    lora: tuple[str, ...] = ()
+    """Files of LoRAs, in any of the known formats; their changes are summed."""
+    lora_strength: tuple[LoraStrength, ...] = ()
+    """One for each; none: 1 for all. 0: as if it were not there; 1: as learned; below 0: its opposite."""
+    lora_sha256: tuple[str, ...] = ()
+    """Of what the files hold, as `subject_sha256`."""
     reference: tuple[str, ...] = ()
     """Photos of a thing to insert without learning it."""
     reference_sha256: tuple[str, ...] = ()
@@ -182,6 +191,19 @@ class EditRequest(BaseModel):
             raise ValueError("holds a blank attribute; leave it out")
         return value
 
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        several = (value,) if isinstance(value, (str, PurePath)) else value
+        if not isinstance(several, (list, tuple)):
+            return several
+        return tuple(str(path) if isinstance(path, PurePath) else path for path in several)
+
+    @field_validator("lora_strength", mode="before")
+    @classmethod
+    def _one_or_several_strengths(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, (int, float)) else value
+
     @field_validator("reference_interval", "guidance_interval")
     @classmethod
     def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
@@ -194,80 +216,18 @@ class EditRequest(BaseModel):
         return self.subject is not None or self.subject_sha256 is not None
 
     @property
+    def lora_strengths(self) -> tuple[float, ...]:
+        """One for each of `lora`."""
+        return self.lora_strength or (1.0,) * len(self.lora)
+
+    @property
     def has_reference(self) -> bool:
         return bool(self.reference or self.reference_sha256)
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.scene is None and self.scene_sha256 is None:
-            raise ValueError("scene is missing; give the path of a picture")
-        self._check_instruction()
-        self._check_place()
-        self._check_references()
-        if self.verb == "insert" and not self.prompt.strip() and not self.has_subject and not self.has_reference:
-            raise ValueError("prompt is empty; say what to paint, or give a subject or a reference")
-        if self.verb != "insert":
-            name = {"remove": "a removal", "outpaint": "an outpainting", "add": "an addition"}[self.verb]
-            if self.has_subject:
-                raise ValueError(f"subject {self.subject!r} has no part in {name}; leave it out, or insert")
-            if self.has_reference:
-                photos = ", ".join(self.reference) or "from memory"
-                raise ValueError(f"reference {photos} has no part in {name}; leave it out, or insert")
+        check_together(self)
         return self
-
-    def _check_instruction(self) -> None:
-        if self.verb != "add":
-            for name in ("instruction", "place"):
-                if getattr(self, name):
-                    raise ValueError(
-                        f"{name} {getattr(self, name)!r} is for adding only; leave it out, or use the verb add"
-                    )
-            return
-        if not self.instruction or not all(words.strip() for words in self.instruction):
-            raise ValueError('the instruction is empty; say what to add, for example "add a red mug at the left"')
-        if self.prompt.strip():
-            raise ValueError(f"prompt {self.prompt!r} has no part in an addition; say it in the instruction")
-        if self.mask is not None or self.box is not None or self.mask_sha256 is not None:
-            raise ValueError("a mask or box has no part in an addition; give a place x,y,w,h, or insert")
-
-    def _check_place(self) -> None:
-        sides = {name: getattr(self, name) for name in ("left", "right", "top", "bottom")}
-        grown = [f"{name} {value}" for name, value in sides.items() if value]
-        if self.ratio is not None:
-            grown.append(f"ratio {self.ratio}")
-        if self.verb != "outpaint":
-            if grown:
-                raise ValueError(f"{grown[0]} is for outpainting only; leave it out, or use the verb outpaint")
-            if self.verb == "add":
-                return
-            if self.mask is not None and self.box is not None:
-                raise ValueError("mask and box are both given; give one of them")
-            if self.mask is None and self.box is None and self.mask_sha256 is None:
-                raise ValueError("mask is missing; give a mask picture or a box x,y,w,h")
-            return
-        if self.mask is not None or self.box is not None or self.mask_sha256 is not None:
-            raise ValueError("a mask or box has no part in an outpainting; leave it out, or insert")
-        if self.ratio is not None and len(grown) > 1:
-            raise ValueError(f"{' and '.join(grown)} are both given; grow by pixels or by a ratio")
-        if not grown or self.ratio == 1:
-            raise ValueError(
-                "there is nothing to grow; give left, right, top or bottom in pixels, or a ratio from 0.5 to below 1"
-            )
-
-    def _check_references(self) -> None:
-        if self.reference_model is not None and not self.has_reference:
-            raise ValueError(
-                f"reference_model {self.reference_model!r} needs a reference; give a photo, or leave it out"
-            )
-        count = max(len(self.reference), len(self.reference_sha256))
-        for name in ("reference", "reference_sha256", "reference_mask_sha256"):
-            if len(getattr(self, name)) not in (0, count):
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {count} references; give {count}")
-        if len(self.reference_mask) > count:
-            raise ValueError(
-                f"reference_mask has {len(self.reference_mask)} entries for {count} references; "
-                "give at most one mask per reference"
-            )
 
     def replace(self, **changes: Any) -> EditRequest:
         """A validated copy with some fields changed."""
