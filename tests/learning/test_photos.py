@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from intarsia.errors import (
     ZeroSizeError,
 )
 from intarsia.learning import Photos, PhotosError
+from intarsia.perception import GrabCutter, cutter_from_option, mask_iou
 
 IMAGES, MASKS = photo_arrays(3)
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "subjects"
@@ -153,3 +156,108 @@ def test_a_pixel_is_enough_to_load(tmp_path: Path) -> None:
 def test_real_photos_load_with_their_masks() -> None:
     photos = Photos.load(REAL / "duck_toy")
     assert len(photos) >= 3 and {photo.mask_origin for photo in photos.items} == {"file"}
+
+
+def disc_photos(folder: Path) -> list[np.ndarray]:
+    """Two photos of a red disc, left and right on a grey ground with a band of the disc's colour; the true masks."""
+    y, x = np.mgrid[:90, :120]
+    masks = [np.hypot(y - 45, x - middle) < 22 for middle in (35, 85)]
+    for name, mask in zip(("a.png", "b.png"), masks, strict=True):
+        rng = np.random.default_rng(1)
+        image = np.where(mask[..., None] | (y < 9)[..., None], [0.8, 0.1, 0.1], [0.5, 0.55, 0.5])
+        write_png(folder / name, np.clip(image + rng.normal(0, 0.02, image.shape), 0, 1).astype(np.float32))
+    return masks
+
+
+BOXES = {"a": "10,20,50,50", "b.png": [60, 20, 50, 50]}
+
+
+def test_photos_without_masks_are_cut_out_where_boxes_tell(tmp_path: Path) -> None:
+    masks = disc_photos(tmp_path)
+    file = tmp_path / "elsewhere.yaml"
+    file.write_text("a: 10,20,50,50\nb.png: [60, 20, 50, 50]\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = [
+            Photos.load(tmp_path, cutter=GrabCutter(), boxes=BOXES),
+            Photos.load(tmp_path, cutter=GrabCutter(), boxes=file),
+        ]
+        (tmp_path / "boxes.json").write_text(json.dumps({**BOXES, "elsewhere": "0,0,1,1"}))
+        loaded.append(Photos.load(tmp_path, cutter=GrabCutter()))
+        write_png(tmp_path / "masks" / "a.png", masks[1])
+        mixed = Photos.load([tmp_path / "a.png", tmp_path / "b.png"], cutter=GrabCutter())
+    for photos in loaded:
+        assert [photo.mask_origin for photo in photos.items] == ["grabcut", "grabcut"]
+        assert all(mask_iou(photo.mask, mask) > 0.9 for photo, mask in zip(photos.items, masks, strict=True))
+        assert photos.hashes == loaded[0].hashes
+    # A mask comes before a box.
+    assert [photo.mask_origin for photo in mixed.items] == ["file", "grabcut"]
+    assert np.array_equal(mixed.items[0].mask, masks[1])
+
+
+def test_photos_with_numbers_for_names_have_boxes_too(tmp_path: Path) -> None:
+    masks = disc_photos(tmp_path)
+    for old, new in (("a", "00"), ("b", "1e3")):
+        (tmp_path / f"{old}.png").rename(tmp_path / f"{new}.png")
+    (tmp_path / "boxes.yaml").write_text("00: 10,20,50,50\n1e3: [60, 20, 50, 50]\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        photos = Photos.load(tmp_path, cutter=GrabCutter())
+    assert all(mask_iou(photo.mask, mask) > 0.9 for photo, mask in zip(photos.items, masks, strict=True))
+    (tmp_path / "boxes.yaml").write_text("00: 10,20,50,50\n0: 10,20,50,50\n")
+    with pytest.raises(PhotosError, match=r"boxes of 0, but the photos are 00\.png, 1e3\.png"):
+        Photos.load(tmp_path, cutter=GrabCutter())
+
+
+def test_a_cutter_is_told_the_class_noun_and_asked_only_without_a_mask(tmp_path: Path) -> None:
+    masks = disc_photos(tmp_path)
+    write_png(tmp_path / "masks" / "a.png", masks[0])
+
+    class Remembers:
+        name, origin = "sam2:x", "sam2"
+        asked: ClassVar[list[object]] = []
+
+        def cut(self, rgb: np.ndarray, class_noun: str, box: object = None) -> np.ndarray:
+            self.asked.append((rgb.shape, class_noun, box))
+            return masks[1]
+
+    photos = Photos.load(tmp_path, cutter=Remembers(), class_noun="disc")  # type: ignore[arg-type]
+    assert Remembers.asked == [((90, 120, 3), "disc", None)]
+    assert [photo.mask_origin for photo in photos.items] == ["file", "sam2"]
+
+
+def test_guesses_without_boxes_warn(tmp_path: Path) -> None:
+    disc_photos(tmp_path)
+    with pytest.warns(IntarsiaWarning, match=r"no masks for b\.png: .*boxes with GrabCut"):
+        Photos.load(tmp_path, cutter=GrabCutter(), boxes={"a": "10,20,50,50"})
+    with pytest.warns(IntarsiaWarning, match=r"no masks for a\.png, b\.png"):
+        Photos.load(tmp_path, boxes=BOXES)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("c.png: 1,1,5,5", r"of c\.png, but the photos are a\.png, b\.png"),
+        ("a.png: 1,1,500,5", r"a\.png: the box 1,1,500,5 .* is not inside"),
+        ("a.png: 1,1,5", r"a\.png: .* is not \"x,y,w,h\""),
+        ("a.png: 7", r"a\.png: .*7"),
+        ("a.png: {x: 1}", r"a\.png: .* is not \"x,y,w,h\""),
+        ("- 1,1,5,5", "map no photos"),
+        ("a: [", "neither YAML nor JSON"),
+    ],
+)
+def test_bad_boxes_say_why(tmp_path: Path, text: str, complaint: str) -> None:
+    disc_photos(tmp_path)
+    file = tmp_path / "b.yaml"
+    file.write_text(text)
+    with pytest.raises(PhotosError, match=complaint) as caught:
+        Photos.load(tmp_path, boxes=file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_boxes_that_is_not_there_and_a_subject_that_is_not_found(tmp_path: Path) -> None:
+    disc_photos(tmp_path)
+    with pytest.raises(PhotosError, match=r"no\.yaml cannot be read"):
+        Photos.load(tmp_path, boxes=tmp_path / "no.yaml")
+    with pytest.raises(PhotosError, match=r"a\.png: the sam2 .* cannot be loaded"):
+        Photos.load(tmp_path, cutter=cutter_from_option(f"sam2:{tmp_path / 'none'}"), class_noun="disc")

@@ -21,6 +21,7 @@ from intarsia.perception import (
     VisionCaptioner,
     ZeroShotTagger,
 )
+from intarsia.perception.loading import load_parts
 
 RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 PHOTO = Photo("a.png", RGB)
@@ -311,3 +312,36 @@ def test_models_that_are_not_there_are_named(tmp_path: Path) -> None:
         with pytest.raises(HelperError, match=r"cannot be (loaded|read)") as caught:
             getattr(helpers, load)()
         assert "\n" not in str(caught.value)
+
+
+def test_helpers_are_never_downloaded_and_a_policy_holds_for_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from intarsia.backbones import BackboneError
+
+    monkeypatch.setenv("INTARSIA_MODELS", str(tmp_path / "own"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    asked: list[dict[str, Any]] = []
+
+    class Model:
+        @classmethod
+        def from_pretrained(cls, where: str, **options: Any) -> Any:
+            asked.append({"where": where, **options})
+            raise OSError("not here")
+
+    with pytest.raises(HelperError, match="intarsia models fetch"):
+        load_parts("clip", "owner/name@abc", "cpu", Model)
+    assert asked == [{"where": "owner/name", "local_files_only": True, "revision": "abc"}]
+    with pytest.raises(BackboneError, match="intarsia models fetch sam2"):
+        load_parts("sam2", "sam2", "cpu", Model)
+    folder = tmp_path / "own" / "sam2"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes(b"{}")
+    monkeypatch.setenv("INTARSIA_LICENSE_POLICY", "permissive")
+    with pytest.raises(HelperError, match="not here"):
+        load_parts("sam2", "sam2", "cpu", Model)
+    assert asked[-1]["where"] == str(folder)
+    for refused in ("clip", "owner/name", str(folder)):
+        with pytest.raises(BackboneError, match="policy is permissive"):
+            load_parts("clip", refused, "cpu", Model)

@@ -16,11 +16,16 @@ import torch
 from tests.conftest_tiny import tiny_backbone
 
 from intarsia.perception import (
+    KINDS,
     ChatNamer,
+    ClipNamer,
     NamerError,
+    VisionAdvisor,
     Vocabulary,
+    VocabularyError,
     VocabularyNamer,
     YamlNamer,
+    check_namer_option,
     namer_from_option,
 )
 
@@ -36,9 +41,12 @@ def answer(content: Any) -> bytes:
 GOOD = answer(json.dumps({"colour": ["Red"], "material": [], "pattern": ["white stripes"], "mood": ["glad"]}))
 
 
+Reply = tuple[int, bytes] | tuple[int, bytes, dict[str, str]]
+
+
 @contextmanager
-def endpoint(*replies: tuple[int, bytes] | float) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A chat endpoint that answers (status, body) one after the other; a number is seconds of silence."""
+def endpoint(*replies: Reply | float) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A chat endpoint that answers (status, body, headers) one after the other; a number is seconds of silence."""
     asked: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -50,6 +58,8 @@ def endpoint(*replies: tuple[int, bytes] | float) -> Iterator[tuple[str, list[di
                 time.sleep(reply)
                 return
             self.send_response(reply[0])
+            for header, value in reply[2].items() if len(reply) == 3 else ():
+                self.send_header(header, value)
             self.end_headers()
             self.wfile.write(reply[1])
 
@@ -164,7 +174,7 @@ def test_the_model_folders_own_vocabulary_comes_first(tmp_path: Path) -> None:
 
 
 def test_the_vocabulary_namer_says_what_it_needs() -> None:
-    with pytest.raises(NamerError, match="no image encoder"):
+    with pytest.raises(NamerError, match=r"no image encoder.*--namer clip:MODEL, openai:URL#MODEL, vlm:MODEL or yaml:"):
         VocabularyNamer(tiny_backbone(image_encoder=False))
     with pytest.raises(NamerError, match="2 photos with 1 masks"):
         VocabularyNamer(tiny_backbone()).name([IMAGE, IMAGE], [MASK], "duck")
@@ -203,9 +213,18 @@ def test_namers_by_option(tmp_path: Path) -> None:
     chat = namer_from_option("openai:http://host:8000/v1#org/model", backbone)
     assert isinstance(chat, ChatNamer)
     assert (chat.url, chat.model) == ("http://host:8000/v1/chat/completions", "org/model")
-    for option in ("", "yaml:", "openai:http://host/v1", "oracle"):
-        with pytest.raises(NamerError, match="yaml:PATH"):
-            namer_from_option(option, backbone)
+    assert isinstance(namer_from_option("vlm:org/model@abc", backbone), VisionAdvisor)
+    clip = namer_from_option("clip:org/model", backbone)
+    assert isinstance(clip, ClipNamer) and clip.vocabulary.named == Vocabulary.for_photos().named
+    (tmp_path / "words.yaml").write_text("named:\n  colour: {mauve: []}\n")
+    own = namer_from_option(f"clip:org/model#{tmp_path / 'words.yaml'}", backbone)
+    assert isinstance(own, ClipNamer) and own.vocabulary.values("colour") == ("mauve",)
+    with pytest.raises(VocabularyError, match=r"no\.yaml"):
+        namer_from_option(f"clip:org/model#{tmp_path / 'no.yaml'}", backbone)
+    for option in ("", "yaml:", "openai:http://host/v1", "vlm:", "clip:", "clip:model#", "vocabulary:x", "oracle"):
+        for ask in (check_namer_option, lambda text: namer_from_option(text, backbone)):
+            with pytest.raises(NamerError, match="yaml:PATH"):
+                ask(option)
     with pytest.raises(NamerError, match="ftp://x"):
         namer_from_option("openai:ftp://x#m", backbone)
 
@@ -213,3 +232,54 @@ def test_namers_by_option(tmp_path: Path) -> None:
 def test_an_attribute_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NamerError, match="cannot be read"):
         YamlNamer(tmp_path / "no.yaml").name([], [], "duck")
+
+
+class CountsPhrases:
+    """A scorer whose similarity counts right phrases in the caption."""
+
+    name = "counts"
+
+    def __init__(self) -> None:
+        self.shapes: set[tuple[int, ...]] = set()
+
+    def similarity(self, crops: Any, texts: Any) -> Any:
+        self.shapes |= {crop.shape for crop in crops}
+        phrases = {"red leather": 1.0, "red ": 1.0, "with white dots": 2.0, "wearing": -1.0}
+        scores = [sum(value for phrase, value in phrases.items() if phrase in text) for text in texts]
+        return np.array([scores, [0.0] * len(texts)], np.float32)
+
+
+def test_the_clip_namer_finds_what_any_encoder_says() -> None:
+    scorer, loads = CountsPhrases(), []
+    namer = ClipNamer(lambda: loads.append(1) or scorer)  # type: ignore[func-returns-value]
+    assert loads == []
+    named = namer.name([IMAGE, IMAGE], [MASK, MASK], "bag")
+    assert named == {"colour": ["red"], "material": ["leather"], "pattern": ["white dots"]}
+    namer.name([IMAGE], [MASK], "bag")
+    assert loads == [1] and all(height < 40 and width < 50 for height, width, _ in scorer.shapes)
+    namer.release()
+    namer.name([IMAGE], [MASK], "bag")
+    assert loads == [1, 1]
+    with pytest.raises(NamerError, match="empty"):
+        namer.name([IMAGE], [np.zeros_like(MASK)], "bag")
+
+
+def test_the_clip_namer_reads_a_models_folder(tmp_path: Path) -> None:
+    from tests.perception.test_model_helpers import tiny_clip
+
+    for part in tiny_clip():
+        part.save_pretrained(tmp_path / "clip")
+    (tmp_path / "words.yaml").write_text("named:\n  colour: {red: [], blue: []}\n  material: {clay: [], glass: []}\n")
+    option = f"clip:{tmp_path / 'clip'}#{tmp_path / 'words.yaml'}"
+    named = namer_from_option(option, tiny_backbone()).name([IMAGE], [MASK], "duck")
+    assert named["colour"][0] in ("red", "blue") and named["material"][0] in ("clay", "glass") and len(named) == 2
+    with pytest.raises(NamerError, match="cannot be loaded"):
+        ClipNamer.of(str(tmp_path / "none")).name([IMAGE], [MASK], "duck")
+
+
+def test_prompts_are_understood_in_all_words_for_photos() -> None:
+    """What `clip:` names must be seen to be contradicted, by the vocabulary that reads prompts."""
+    photos, reading = Vocabulary.for_photos(), Vocabulary.load()
+    for kind in KINDS:
+        for value in photos.values(kind):
+            assert [mention.kind for mention in reading.mentions(value)][-1:] == [kind], value

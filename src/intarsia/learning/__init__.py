@@ -3,6 +3,8 @@
 Importing this room is cheap; torch is imported when something is learned or loaded.
 """
 
+from intarsia.learning.advisor import OfflineAdvisor
+from intarsia.learning.bank import Bank, Sample
 from intarsia.learning.config import PRESETS, LearnConfig
 from intarsia.learning.dictionary import AttributeDictionary
 from intarsia.learning.errors import (
@@ -18,20 +20,24 @@ from intarsia.learning.identity import prompt_with_token
 from intarsia.learning.learn import learn_subject
 from intarsia.learning.photos import Photo, Photos
 from intarsia.learning.progress import LearnProgress
-from intarsia.learning.recombination import RegularPrompt, recombine
+from intarsia.learning.recombination import recombine
 from intarsia.learning.regular import Painter, RegularImage
 from intarsia.learning.subject import Subject
-from intarsia.perception import AttributeNamer
+from intarsia.learning.trainer import train
+from intarsia.perception import AttributeAdvisor, AttributeNamer, RegularPrompt
 
 __all__ = [
     "PRESETS",
+    "AttributeAdvisor",
     "AttributeDictionary",
     "AttributeNamer",
+    "Bank",
     "DictionaryError",
     "LearnConfig",
     "LearnConfigError",
     "LearnProgress",
     "LearningError",
+    "OfflineAdvisor",
     "OtherBaseError",
     "Painter",
     "Photo",
@@ -40,9 +46,11 @@ __all__ = [
     "RegularImage",
     "RegularPrompt",
     "ResumeError",
+    "Sample",
     "Subject",
     "SubjectError",
     "learn_subject",
     "prompt_with_token",
     "recombine",
+    "train",
 ]

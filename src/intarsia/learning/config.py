@@ -15,6 +15,7 @@ from intarsia.learning.errors import LearnConfigError
 MaskShape = Literal["box", "bulge", "silhouette"]
 PriorMode = Literal["weight", "share"]
 LossSpace = Literal["epsilon", "velocity"]
+PromptSource = Literal["balanced", "advisor"]
 Schedule = Literal["constant", "cosine"]
 
 TEMPLATES = (
@@ -43,6 +44,8 @@ class LearnConfig:
         stratified_timesteps: one timestep in each of `batch` equal slices; else uniform.
         sample_posterior: draw latents anew from the VAE's posterior in each step; else its mode.
         regular_images: how many are painted; 0 learns without them.
+        regular_prompts: "balanced" recombines offline, each attribute about equally often; "advisor" asks the
+            namer, which must be able to (`openai:URL#MODEL`, `vlm:MODEL`).
         regular_prompts_with_token: whether their prompts hold the identity token (as in the paper), or not
             (as in its author's example).
         gate_margin: a regular image must resemble its prompt by so much more (cosine) than the scene does.
@@ -52,6 +55,8 @@ class LearnConfig:
         mask_shapes: drawn from with equal chance. flip: mirror half of the windows.
         windows_per_photo: windows, each with a mask, in the bank.
         refresh: steps after which all windows and masks are drawn anew; 0 for never.
+        gradient_checkpointing: keep less for the backward pass and compute it again, in about 1.35 times the work;
+            None: only where the device has too little free memory. The weights are the same but for rounding.
         resume: go on from the work folder's checkpoint; else begin anew.
     """
 
@@ -75,6 +80,7 @@ class LearnConfig:
     stratified_timesteps: bool = True
     sample_posterior: bool = True
     regular_images: int = 12
+    regular_prompts: PromptSource = "balanced"
     regular_prompts_with_token: bool = False
     gate_margin: float = 0.0
     token: str = "sks"
@@ -85,7 +91,7 @@ class LearnConfig:
     flip: bool = False
     windows_per_photo: int = 12
     refresh: int = 80
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | None = None
     checkpoint_every: int = 60
     resume: bool = True
     seed: int = 0
@@ -117,7 +123,12 @@ class LearnConfig:
         if self.zoom is not None:
             good = len(self.zoom) == 2 and 0 < self.zoom[0] <= self.zoom[1] <= 1
             self._require("zoom", good, "two shares, 0 < least <= greatest <= 1, or None")
-        choices = {"prior": PriorMode, "loss_space": LossSpace, "schedule": Schedule}
+        choices = {
+            "prior": PriorMode,
+            "loss_space": LossSpace,
+            "schedule": Schedule,
+            "regular_prompts": PromptSource,
+        }
         for name, kind in choices.items():
             self._require(name, getattr(self, name) in get_args(kind), f"one of {', '.join(get_args(kind))}")
         shapes = get_args(MaskShape)
@@ -160,7 +171,7 @@ class LearnConfig:
         needs it.
         """
         values = asdict(self)
-        for name in ("preset_name", "checkpoint_every", "resume"):
+        for name in ("preset_name", "checkpoint_every", "resume", "gradient_checkpointing", "regular_prompts"):
             del values[name]
         if self.schedule == "constant":
             del values["steps"]

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from intarsia.learning.errors import DictionaryError
 from intarsia.perception import (
     KINDS,
+    AttributeAdvisor,
     Mention,
     NamerError,
     Vocabulary,
@@ -81,7 +82,12 @@ class AttributeDictionary:
         return json.dumps({kind: list(values) for kind, values in self.kinds.items()})
 
     def conflicts(
-        self, prompt: str, *, class_noun: str | None = None, vocabulary: Vocabulary | None = None
+        self,
+        prompt: str,
+        *,
+        class_noun: str | None = None,
+        vocabulary: Vocabulary | None = None,
+        advisor: AttributeAdvisor | None = None,
     ) -> list[str]:
         """The values of this dictionary that the prompt contradicts: it names *another* value of the same
         kind.
@@ -95,7 +101,11 @@ class AttributeDictionary:
         Args:
             class_noun: not taken for an attribute; by default this dictionary's own.
             vocabulary: by default the package's.
+            advisor: is asked instead of these rules (the paper's third request); gives whole values, and may
+                raise NamerError.
         """
+        if advisor is not None:
+            return advisor.conflicts(self.kinds, (self.class_noun if class_noun is None else class_noun) or "", prompt)
         words = _default_vocabulary() if vocabulary is None else vocabulary
         noun = self.class_noun if class_noun is None else class_noun
         text = prompt if not noun else _word(noun).sub(lambda found: " " * len(found.group()), prompt)

@@ -8,22 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from intarsia.backbones import whole_unet
 from intarsia.conditioning import Conditioning
 from intarsia.errors import OutputError
 from intarsia.imaging import write_file_atomically
+from intarsia.learning.advisor import regular_prompts, release
 from intarsia.learning.bank import Bank, Sample, encode_prompts, encode_views
 from intarsia.learning.config import LearnConfig
 from intarsia.learning.dictionary import AttributeDictionary, dictionary_from
 from intarsia.learning.errors import LearningError
+from intarsia.learning.memory import require_room
 from intarsia.learning.photos import Photos
 from intarsia.learning.preview import write_preview
 from intarsia.learning.progress import LearnProgress, Report, ignore
-from intarsia.learning.recombination import RegularPrompt, recombine
 from intarsia.learning.regular import Painter, RegularImage, paint_regular_images
 from intarsia.learning.subject import Subject
 from intarsia.learning.trainer import train
 from intarsia.learning.views import View, draw_views
-from intarsia.perception import AttributeNamer, Vocabulary, VocabularyNamer, describe
+from intarsia.perception import AttributeNamer, RegularPrompt, Vocabulary, VocabularyNamer, describe
 
 if TYPE_CHECKING:
     from intarsia.backbones import Backbone
@@ -50,7 +52,9 @@ def learn_subject(
     Args:
         class_noun: what kind of thing it is, such as "duck" or "alarm clock".
         painter: paints the regular images with the same backbone; not called with `regular_images=0`.
-        namer: by default `VocabularyNamer(backbone)`, which needs a backbone with an image encoder.
+        namer: by default `VocabularyNamer(backbone)`, which needs a backbone with an image encoder. Its
+            `vocabulary`, if it has one, is recombined; an `AttributeAdvisor` may recombine itself
+            (`regular_prompts="advisor"`).
 
     Raises:
         LearningError: no class noun, or learning fails. NamerError: attributes cannot be named.
@@ -62,16 +66,19 @@ def learn_subject(
     if not class_noun:
         raise LearningError("no class noun was given: say what kind of thing the subject is, such as duck")
     folder = None if work_folder is None else _made(Path(work_folder))
-    vocabulary = Vocabulary.of(backbone)
+    vocabulary = getattr(namer, "vocabulary", None) or Vocabulary.of(backbone)
     dictionary = _named(backbone, photos, class_noun, namer, vocabulary, report)
     if folder is not None:
         write_file_atomically(folder / "dictionary.yaml", dictionary.to_yaml().encode(), overwrite=True)
-    regular = _painted(backbone, photos, class_noun, dictionary, vocabulary, painter, config, folder, report)
+    prompts = regular_prompts(dictionary, class_noun, config, vocabulary, namer)
+    release(namer)
+    regular = _painted(backbone, photos, prompts, painter, config, folder, report)
     kept = [image for image in regular if image.kept]
     banks = _Banks(backbone, photos, class_noun, dictionary, kept, config, report)
     if folder is not None:
         write_preview(folder / "preview.png", banks.views(0), regular)
     fingerprint = _fingerprint(backbone, photos, banks.prompts, kept, config)
+    require_room(backbone, config)
     with _others_parked(backbone):
         trained = train(backbone, banks.of, config, fingerprint=fingerprint, folder=folder, report=report)
     stopped = f"stopped after {trained.steps_done} of {config.steps} steps"
@@ -175,24 +182,14 @@ def _named(
 def _painted(
     backbone: Backbone,
     photos: Photos,
-    class_noun: str,
-    dictionary: AttributeDictionary,
-    vocabulary: Vocabulary,
+    prompts: list[RegularPrompt],
     painter: Painter,
     config: LearnConfig,
     folder: Path | None,
     report: Report,
 ) -> list[RegularImage]:
-    if config.regular_images == 0 or config.beta == 0:
+    if not prompts:
         return []
-    prompts: list[RegularPrompt] = recombine(
-        dictionary,
-        class_noun,
-        config.regular_images,
-        config.seed,
-        vocabulary=vocabulary,
-        token=config.token if config.regular_prompts_with_token else None,
-    )
 
     def painted(step: int, total: int) -> None:
         report(LearnProgress("paint", step, total))
@@ -221,7 +218,11 @@ def _made(folder: Path) -> Path:
 
 @contextmanager
 def _others_parked(backbone: Backbone) -> Iterator[None]:
-    """On an accelerator, all parts but the U-Net wait in ordinary memory."""
+    """The U-Net is on its device for the duration, whole; on an accelerator all other parts wait in ordinary memory."""
+    if backbone.execution_device is not None:
+        with whole_unet(backbone):
+            yield
+        return
     device = backbone.device
     parts = {name: module for name, module in backbone.modules().items() if name != "unet"}
     for module in parts.values():
@@ -235,7 +236,10 @@ def _others_parked(backbone: Backbone) -> Iterator[None]:
 
 @contextmanager
 def _at_work(backbone: Backbone) -> Iterator[None]:
-    """Parked parts back on the U-Net's device for the duration."""
+    """Parked parts back on the U-Net's device for the duration; those under a memory plan come by themselves."""
+    if backbone.execution_device is not None:
+        yield
+        return
     places = {name: next(module.parameters()).device for name, module in backbone.modules().items() if name != "unet"}
     for name in places:
         backbone.modules()[name].to(backbone.device)

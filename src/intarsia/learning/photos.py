@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from intarsia.errors import EmptyMaskError, FullMaskError, IntarsiaWarning, MaskSizeError
 from intarsia.imaging import Mask, Picture
+from intarsia.learning.boxes import BoxText, box_in, boxes_of
 from intarsia.learning.errors import PhotosError
-from intarsia.perception import estimate_mask
+from intarsia.perception import CutOrigin, CutOutError, GuessCutter, SubjectCutter
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
-MaskOrigin = Literal["file", "alpha", "estimated"]
+MaskOrigin = Literal["file", "alpha"] | CutOrigin
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 _MASK_ENDINGS = ("-mask", "_mask")
@@ -68,26 +69,40 @@ class Photos:
         cls,
         folder_or_paths: str | Path | Sequence[str | Path],
         masks: str | Path | Sequence[str | Path] | None = None,
+        *,
+        cutter: SubjectCutter | None = None,
+        class_noun: str = "",
+        boxes: str | Path | Mapping[str, BoxText] | None = None,
     ) -> Photos:
         """Load a folder (or its subfolder `images`), one file, or several files.
 
         A mask (white = subject) is looked for in `masks` (a folder with files of the same names, or as many
         paths as photos), else in the folder `masks` beside the photo or beside its folder, else as
-        `NAME-mask.png`. Without one, a photo with transparent parts is its own mask; else the mask is
-        guessed (`estimate_mask`), with a warning.
+        `NAME-mask.png`. Without one, a photo with transparent parts is its own mask; else the subject, a
+        `class_noun`, is cut out by `cutter` (by default guessed: `estimate_mask`). A cutter is told roughly
+        where it is by `boxes` (x,y,w,h in the upright photo's pixels): a file or mapping of photo names, or
+        the file `boxes.yaml` or `boxes.json` beside the photos or beside their folder. A guess without a
+        box is warned about.
 
         Raises:
-            PhotosError: no such folder, no pictures in it, or another number of masks than of photos.
+            PhotosError: no such folder, no pictures in it, another number of masks than of photos, a
+                subject that is not found, or boxes that cannot be used.
             PictureError: a file that cannot be read. MaskError: empty, all white, or of another size.
         """
         paths = _paths(folder_or_paths)
         found = _masks(paths, masks)
-        items = tuple(_load(path, mask) for path, mask in zip(paths, found, strict=True))
-        guessed = [photo.name for photo in items if photo.mask_origin == "estimated"]
-        if guessed:
+        told = boxes_of(paths, boxes)
+        cut = _Cut(GuessCutter() if cutter is None else cutter, class_noun, told)
+        items = tuple(_load(path, mask, cut) for path, mask in zip(paths, found, strict=True))
+        rough = [
+            photo.name
+            for photo, path in zip(items, paths, strict=True)
+            if photo.mask_origin == "estimated" or (photo.mask_origin == "grabcut" and path not in told)
+        ]
+        if rough:
             warnings.warn(
-                f"no masks for {', '.join(guessed)}: the subject's outline is guessed roughly; masks "
-                "(white = subject) in a folder named masks make it better",
+                f"no masks for {', '.join(rough)}: the subject's outline is guessed roughly; masks "
+                "(white = subject) in a folder named masks, or boxes with GrabCut, make it better",
                 IntarsiaWarning,
                 stacklevel=2,
             )
@@ -104,6 +119,22 @@ class Photos:
                 for index, (image, mask) in enumerate(zip(images, masks, strict=True))
             )
         )
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """How photos without masks are cut out."""
+
+    cutter: SubjectCutter
+    class_noun: str
+    boxes: Mapping[Path, BoxText]
+
+    def __call__(self, path: Path, rgb: FloatArray) -> Mask:
+        try:
+            box = box_in(path, self.boxes[path], rgb) if path in self.boxes else None
+            return Mask(self.cutter.cut(rgb, self.class_noun, box))
+        except CutOutError as error:
+            raise PhotosError(f"photo {path}: {error}") from error
 
 
 def _paths(given: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -155,7 +186,7 @@ def _mask_of(path: Path, folder: Path | None) -> Path | None:
     return None
 
 
-def _load(path: Path, mask_path: Path | None) -> Photo:
+def _load(path: Path, mask_path: Path | None, cut: _Cut) -> Photo:
     picture = Picture.load(path)
     rgb = picture.rgb()
     if mask_path is not None:
@@ -167,7 +198,7 @@ def _load(path: Path, mask_path: Path | None) -> Photo:
     alpha = picture.alpha()
     if picture.has_alpha and (alpha <= 0.5).any():
         return _photo(path.name, _on_plain(rgb, alpha), Mask(alpha > 0.5), "alpha", str(path))
-    return _photo(path.name, rgb, Mask(estimate_mask(rgb)), "estimated", str(path))
+    return _photo(path.name, rgb, cut(path, rgb), cut.cutter.origin, str(path))
 
 
 def _on_plain(rgb: FloatArray, alpha: FloatArray) -> FloatArray:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 
 from intarsia.learning.dictionary import AttributeDictionary, head_and_adjectives
 from intarsia.learning.errors import LearnConfigError
-from intarsia.perception import ABSENT, Vocabulary, describe
+from intarsia.perception import ABSENT, RegularPrompt, Vocabulary, describe
 
 # Kinds that every regular prompt may speak of; shape and parts only where the dictionary has them.
 _COMMON = ("colour", "material", "pattern", "accessories")
-
-
-@dataclass(frozen=True)
-class RegularPrompt:
-    """`text` and the `attributes` (kind -> value, as written) it is composed of."""
-
-    text: str
-    attributes: Mapping[str, str]
 
 
 def recombine(

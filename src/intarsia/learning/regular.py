@@ -21,8 +21,8 @@ from intarsia.imaging import Mask, Picture, fill_hole, read_png_text, write_file
 from intarsia.learning.config import LearnConfig
 from intarsia.learning.errors import LearningError
 from intarsia.learning.photos import Photos
-from intarsia.learning.recombination import RegularPrompt
 from intarsia.learning.views import View, draw_view, seed_of
+from intarsia.perception import RegularPrompt
 
 if TYPE_CHECKING:
     from intarsia.backbones import Backbone

@@ -16,6 +16,7 @@ from intarsia.imaging import check_writable
 from intarsia.learning.dictionary import AttributeDictionary
 from intarsia.learning.errors import DictionaryError, OtherBaseError, SubjectError
 from intarsia.learning.identity import prompt_with_token
+from intarsia.perception import AttributeAdvisor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,10 +93,12 @@ class Subject:
         """The prompt with the identity token before the class noun; see `identity.prompt_with_token`."""
         return prompt_with_token(prompt, self.token, self.class_noun)
 
-    def conflicts(self, prompt: str) -> list[str]:
-        """The subject's attributes that the prompt contradicts; see `AttributeDictionary.conflicts`."""
+    def conflicts(self, prompt: str, advisor: AttributeAdvisor | None = None) -> list[str]:
+        """The subject's attributes that the prompt contradicts; see `AttributeDictionary.conflicts`. Inserting
+        with `remove_attributes` "auto" never asks an advisor: give it this answer instead.
+        """
         without = re.sub(rf"(?<!\w){re.escape(self.token)}(?!\w)\s*", "", prompt, flags=re.IGNORECASE)
-        return self.dictionary.conflicts(without, class_noun=self.class_noun)
+        return self.dictionary.conflicts(without, class_noun=self.class_noun, advisor=advisor)
 
     def require_base(self, backbone: Backbone) -> None:
         """Raise `OtherBaseError`, naming both models, unless `backbone` is the one this was learned on."""

@@ -16,6 +16,7 @@ from intarsia.learning.config import LearnConfig
 from intarsia.learning.errors import LearningError
 from intarsia.learning.interruption import watch_for_interruption
 from intarsia.learning.loss import Noised, prediction_error, reweighted, total_loss
+from intarsia.learning.memory import wants_checkpointing
 from intarsia.learning.progress import LearnProgress, Report
 from intarsia.learning.views import seed_of
 from intarsia.sampling import make_scheduler
@@ -64,7 +65,8 @@ def train(
         lora = SubjectLora.from_state(found.lora, {"alpha": repr(config.alpha)})
     step = 0 if found is None else found.step
     steps = _Steps(backbone, config)
-    with lora.inject(backbone.unet), _checkpointing(backbone.unet, config.gradient_checkpointing):
+    wanted = wants_checkpointing(backbone, config)
+    with lora.inject(backbone.unet), _checkpointing(backbone.unet, wanted):
         parameters = lora.trainable_parameters()
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
         if found is not None:
@@ -184,13 +186,13 @@ class _Steps:
         noised = Noised(clean, noise, level.sqrt(), (1 - level).sqrt())
         text = bank.conditioning
         prediction = backbone.unet(
-            torch.cat([noised.x, mask, masked], dim=1).to(backbone.dtype),
+            backbone.unet_input(noised.x, mask, masked).to(backbone.dtype),
             timesteps.to(device),
             encoder_hidden_states=text.tokens[prompts].to(device, backbone.dtype),
-            added_cond_kwargs={
-                "text_embeds": text.pooled[prompts].to(device, backbone.dtype),
-                "time_ids": torch.cat([backbone.time_ids(s.size) for s in samples]),
-            },
+            added_cond_kwargs=backbone.size_conditioning(
+                text.pooled[prompts].to(device, backbone.dtype),
+                torch.cat([backbone.time_ids(s.size) for s in samples]),
+            ),
         ).sample.float()
         error = prediction_error(prediction, noised, self.prediction_type, config.loss_space)
         return reweighted(error, mask, config.weight_object, config.weight_background)

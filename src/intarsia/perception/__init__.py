@@ -12,7 +12,15 @@ from intarsia.lazy import lazy_names
 from intarsia.perception.chat_client import ChatClient
 from intarsia.perception.chat_namer import ChatNamer
 from intarsia.perception.cutout import connected_regions, estimate_mask
-from intarsia.perception.errors import HelperAwayError, HelperError, NamerError, PerceptionError, VocabularyError
+from intarsia.perception.cutters import CutOrigin, FoundCutter, GuessCutter, SubjectCutter, cutter_from_option
+from intarsia.perception.errors import (
+    CutOutError,
+    HelperAwayError,
+    HelperError,
+    NamerError,
+    PerceptionError,
+    VocabularyError,
+)
 from intarsia.perception.helper_options import Helpers
 from intarsia.perception.helpers import (
     Box,
@@ -52,27 +60,44 @@ from intarsia.perception.masks import (
     shrink,
     to_rle,
 )
-from intarsia.perception.namer import AttributeNamer, YamlNamer, checked_attributes, namer_from_option
+from intarsia.perception.namer import (
+    AttributeNamer,
+    YamlNamer,
+    check_namer_option,
+    checked_attributes,
+    namer_from_option,
+)
 from intarsia.perception.noise import Noise
 from intarsia.perception.phrases import describe
 from intarsia.perception.places import PLACES, PlaceError, place_box, place_of, place_region
+from intarsia.perception.requests import (
+    AskingAdvisor,
+    AttributeAdvisor,
+    Attributes,
+    RegularPrompt,
+)
 from intarsia.perception.truth import Truth, TruthObject, truth_path
 from intarsia.perception.vocabulary import ABSENT, KINDS, Mention, Vocabulary, subject_phrase
 from intarsia.perception.vocabulary_namer import VocabularyNamer
 
 if TYPE_CHECKING:
     from intarsia.perception.chat_helpers import ChatCaptioner, ChatTagger
+    from intarsia.perception.clip_namer import ClipNamer
     from intarsia.perception.encoders import ClipScorer, TowerScorer, ZeroShotTagger
+    from intarsia.perception.grabcut import GrabCutter
     from intarsia.perception.grounding_dino import GroundingDetector
     from intarsia.perception.sam2 import Sam2Segmenter
     from intarsia.perception.truth_helpers import TruthCaptioner, TruthDetector, TruthSegmenter, TruthTagger
+    from intarsia.perception.vision_advisor import VisionAdvisor, VisionAsker
     from intarsia.perception.vision_captioner import VisionCaptioner
 
 # Back ends are loaded when first asked for.
 _LAZY = {
     "ChatCaptioner": "chat_helpers",
     "ChatTagger": "chat_helpers",
+    "ClipNamer": "clip_namer",
     "ClipScorer": "encoders",
+    "GrabCutter": "grabcut",
     "GroundingDetector": "grounding_dino",
     "Sam2Segmenter": "sam2",
     "TowerScorer": "encoders",
@@ -80,6 +105,8 @@ _LAZY = {
     "TruthDetector": "truth_helpers",
     "TruthSegmenter": "truth_helpers",
     "TruthTagger": "truth_helpers",
+    "VisionAdvisor": "vision_advisor",
+    "VisionAsker": "vision_advisor",
     "VisionCaptioner": "vision_captioner",
     "ZeroShotTagger": "encoders",
 }
@@ -88,7 +115,10 @@ __all__ = [
     "ABSENT",
     "KINDS",
     "PLACES",
+    "AskingAdvisor",
+    "AttributeAdvisor",
     "AttributeNamer",
+    "Attributes",
     "Box",
     "Captioner",
     "ChatCaptioner",
@@ -97,12 +127,18 @@ __all__ = [
     "ChatInstructionWriter",
     "ChatNamer",
     "ChatTagger",
+    "ClipNamer",
     "ClipScorer",
+    "CutOrigin",
+    "CutOutError",
     "Describer",
     "Description",
     "Detection",
     "Detector",
+    "FoundCutter",
+    "GrabCutter",
     "GroundingDetector",
+    "GuessCutter",
     "HelperAwayError",
     "HelperError",
     "Helpers",
@@ -117,9 +153,11 @@ __all__ = [
     "PictureEmbedder",
     "PlaceError",
     "QualityScorer",
+    "RegularPrompt",
     "Sam2Segmenter",
     "Segmentation",
     "Segmenter",
+    "SubjectCutter",
     "Tag",
     "Tagger",
     "TemplateWriter",
@@ -131,6 +169,8 @@ __all__ = [
     "TruthObject",
     "TruthSegmenter",
     "TruthTagger",
+    "VisionAdvisor",
+    "VisionAsker",
     "VisionCaptioner",
     "Vocabulary",
     "VocabularyError",
@@ -141,11 +181,13 @@ __all__ = [
     "box_iou",
     "box_of",
     "box_overlap",
+    "check_namer_option",
     "checked_attributes",
     "clip_box",
     "connected_regions",
     "crop",
     "cut_out",
+    "cutter_from_option",
     "describe",
     "estimate_mask",
     "from_rle",

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 import os
 import time
 import urllib.error
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +29,7 @@ from intarsia.imaging import write_file_atomically
 from intarsia.perception.errors import HelperAwayError, HelperError, PerceptionError
 
 _PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
 _MOST_BYTES = 1 << 20
 Answer = TypeVar("Answer")
 
@@ -35,11 +38,13 @@ _AWAY = (401, 403, 404, 429, 502, 503, 504)
 
 
 class _RetryableError(Exception):
-    """A failure that may not happen again; its text says what happened. ``away``: another question would fail, too."""
+    """A failure that may not happen again; its text says what happened. ``away``: another question would fail, too.
+    ``pause``: seconds that the server asks to be left alone."""
 
-    def __init__(self, text: str, *, away: bool = False) -> None:
+    def __init__(self, text: str, *, away: bool = False, pause: float = 0.0) -> None:
         super().__init__(text)
         self.away = away
+        self.pause = pause
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class ChatClient:
         base_url: such as "http://localhost:8000/v1".
         api_key_env: name of the environment variable that holds the key; unset means no key is sent.
         timeout: seconds per attempt.
-        retries: further attempts after a timeout, a busy server or a malformed answer.
+        retries: further attempts after a timeout, a busy server (whose Retry-After is heeded up to half a minute) or
+            a malformed answer (which is told what was wrong with it).
         cache_dir: answers are kept here, by the hash of everything that was asked; None keeps nothing.
         error: what is raised; where it is HelperError and no question would be answered, HelperAwayError.
         advice: what the user can do where the endpoint stays silent.
@@ -100,16 +106,17 @@ class ChatClient:
         if kept is not None:
             return kept
         cached = self._cached(body)
-        problem = _RetryableError("")
+        problem, sent = _RetryableError(""), body
         for attempt in range(self.retries + 1):
             if attempt:
-                time.sleep(_PAUSE * 2 ** (attempt - 1))
+                time.sleep(max(_PAUSE * 2 ** (attempt - 1), problem.pause))
             try:
-                found = _content_of(self._post(body))
+                found = _content_of(self._post(sent))
                 try:
                     result = read(found)
                 except PerceptionError as error:
-                    raise _RetryableError("answered with JSON of another form than asked for") from error
+                    sent = _corrected(body, found, error)
+                    raise _RetryableError(f"answered with JSON of another form than asked for ({error})") from error
                 break
             except _RetryableError as error:
                 problem = error
@@ -173,7 +180,8 @@ class ChatClient:
                 return answer
         except urllib.error.HTTPError as error:
             if error.code in (408, 429) or error.code >= 500:
-                raise _RetryableError(f"answered with HTTP status {error.code}", away=error.code in _AWAY) from error
+                text, pause = f"answered with HTTP status {error.code}", _asked_pause(error.headers.get("Retry-After"))
+                raise _RetryableError(text, away=error.code in _AWAY, pause=pause) from error
             hint = "check the address and the model's name"
             if error.code in (401, 403):
                 hint = f"put a valid key into the environment variable {self.api_key_env}"
@@ -200,6 +208,29 @@ def _content_of(answer: bytes) -> Any:
         return json.loads(text[text.index("{") : text.rindex("}") + 1])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise _RetryableError("answered with something that is not the JSON asked for") from error
+
+
+def _corrected(body: bytes, found: Any, error: PerceptionError) -> bytes:
+    """The question once more, after the wrong answer and what was wrong with it."""
+    question = json.loads(body)
+    question["messages"] += [
+        {"role": "assistant", "content": json.dumps(found)},
+        {"role": "user", "content": f"That cannot be used: {error}. Answer again with the whole JSON object only."},
+    ]
+    return json.dumps(question, sort_keys=True).encode()
+
+
+def _asked_pause(header: str | None) -> float:
+    """Seconds of a Retry-After header (a number, or a date), at most `_LONGEST_PAUSE`; 0 where it says nothing."""
+    try:
+        seconds = float(header or 0)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(header or "")
+        except ValueError:
+            return 0.0
+        seconds = moment.timestamp() - time.time()
+    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_PAUSE)
 
 
 def _data_url(pixels: NDArray[np.uint8]) -> str:

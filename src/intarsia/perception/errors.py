@@ -17,6 +17,10 @@ class NamerError(PerceptionError):
     """The attributes of a subject cannot be named."""
 
 
+class CutOutError(PerceptionError):
+    """The subject cannot be cut out of a photo."""
+
+
 class HelperError(PerceptionError):
     """A helper model of a data engine cannot be loaded, or answers with what cannot be used."""
 

@@ -21,7 +21,11 @@ BoolArray = NDArray[np.bool_]
 
 
 class AttributeNamer(Protocol):
-    """Looks at photos of one subject and says its attributes."""
+    """Looks at photos of one subject and says its attributes.
+
+    A namer with a method ``release()`` gives back its model's memory there; learning calls it when all is asked. One
+    with a `Vocabulary` as ``vocabulary`` has its words recombined. See also `AttributeAdvisor`.
+    """
 
     def name(self, images: Sequence[FloatArray], masks: Sequence[BoolArray], class_noun: str) -> dict[str, list[str]]:
         """Images (H, W, 3) in [0, 1] and masks (H, W), True on the subject -> kind -> values (lower case)."""
@@ -76,26 +80,61 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "intarsia" / "namer"
 
 
-def namer_from_option(option: str, backbone: Backbone) -> AttributeNamer:
-    """ "vocabulary", "yaml:PATH" or "openai:URL#MODEL" -> a namer.
+def check_namer_option(option: str) -> None:
+    """Whether `namer_from_option` knows the text, without any model. Raises NamerError."""
+    _parsed(option)
 
-    An endpoint's answers are kept in the user's cache folder: the same photos get the same names again.
+
+def namer_from_option(option: str, backbone: Backbone) -> AttributeNamer:
+    """ "vocabulary", "yaml:PATH", "openai:URL#MODEL", "vlm:MODEL" or "clip:MODEL[#WORDS.yaml]" -> a namer.
+
+    Of these, "openai" and "vlm" are `AttributeAdvisor`s. MODEL is a folder or a name at the model hub, possibly with
+    @REVISION; such models are loaded, on the backbone's device, when first asked. An endpoint's answers are kept in
+    the user's cache folder: the same photos get the same names again.
 
     Raises:
-        NamerError: any other text, or a back end that cannot work here.
+        NamerError: any other text, or a back end that cannot work here. VocabularyError: unusable words.
     """
-    from intarsia.perception.chat_namer import ChatNamer
-    from intarsia.perception.vocabulary_namer import VocabularyNamer
+    kind, where, detail = _parsed(option)
+    device = str(backbone.device)
+    if kind == "vocabulary":
+        from intarsia.perception.vocabulary_namer import VocabularyNamer
 
-    name, _, rest = option.partition(":")
-    if option == "vocabulary":
         return VocabularyNamer(backbone)
-    if name == "yaml" and rest:
-        return YamlNamer(rest)
-    if name == "openai":
+    if kind == "yaml":
+        return YamlNamer(where)
+    if kind == "openai":
+        from intarsia.perception.chat_namer import ChatNamer
+
+        return ChatNamer(where, detail, cache_dir=_cache_folder())
+    if kind == "vlm":
+        from intarsia.perception.vision_advisor import VisionAdvisor
+
+        return VisionAdvisor.of(where, device)
+    from intarsia.perception.clip_namer import ClipNamer
+
+    return ClipNamer.of(where, detail or None, device)
+
+
+_FORMS = (
+    "vocabulary, yaml:PATH, openai:URL#MODEL (any OpenAI-compatible endpoint), vlm:MODEL (a local vision-language "
+    "model), or clip:MODEL[#WORDS.yaml]"
+)
+
+
+def _parsed(option: str) -> tuple[str, str, str]:
+    """(kind; path, address or model; model or words). Raises NamerError."""
+    kind, _, rest = option.partition(":")
+    if option == "vocabulary":
+        return option, "", ""
+    if kind in ("yaml", "vlm") and rest:
+        return kind, rest, ""
+    if kind == "openai":
         url, _, model = rest.rpartition("#")
         if url and model:
-            return ChatNamer(url, model, cache_dir=_cache_folder())
-    raise NamerError(
-        f"namer {option!r} is unknown: use vocabulary, yaml:PATH, or openai:URL#MODEL (any OpenAI-compatible endpoint)"
-    )
+            return kind, url, model
+    if kind == "clip":
+        model, mark, words = rest.partition("#")
+        if model and bool(mark) == bool(words):
+            return kind, model, words
+    raise NamerError(f"namer {option!r} is unknown: use {_FORMS}")

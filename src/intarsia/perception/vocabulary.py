@@ -90,6 +90,11 @@ class Vocabulary:
         )
 
     @classmethod
+    def for_photos(cls) -> Vocabulary:
+        """`photo_vocabulary.yaml` of this package: words for things of the real world."""
+        return cls.load(Path(str(files("intarsia.perception") / "photo_vocabulary.yaml")))
+
+    @classmethod
     def of(cls, backbone: Backbone) -> Vocabulary:
         """The model folder's own `vocabulary.yaml` if it has one, else the package's."""
         own = None if backbone.path is None else backbone.path / "vocabulary.yaml"
