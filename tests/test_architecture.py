@@ -13,7 +13,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 PACKAGE = SOURCE / "intarsia"
-HEAVY = ("torch", "diffusers", "transformers", "pyarrow", "ray")
+HEAVY = ("torch", "diffusers", "transformers", "pyarrow", "ray", "cv2")
 LIGHT = (
     "intarsia",
     "intarsia.errors",

@@ -107,7 +107,7 @@ def test_scene_sizes(run: Run, folder: Path, size: tuple[int, int]) -> None:
         ("--mask-from", "red", "mask_from 'red'"),
         ("--seam", "2", "seam_strength 2"),
         ("--scheduler", "none", "unknown scheduler 'none'"),
-        ("--model", "imaginary", "miniature, miniature-add, pipe-add, sdxl-inpaint"),
+        ("--model", "imaginary", "miniature, miniature-add, pipe-add, sd15, sd15-inpaint, sdxl"),
         ("--subject", "none.safetensors", "none.safetensors does not exist"),
     ],
 )
@@ -155,6 +155,10 @@ def test_learning_options(run: Run, folder: Path, model_folder: Path, photo_fold
     refused(run, folder, "best", *start, *output, "--preset", "best")
     refused(run, folder, "suffix", *start, "-o", folder / "duck.png")
     refused(run, folder, "guess", *start, *output, "--preset", "smoke", "--namer", "guess")
+    refused(run, folder, "scissors", *start, *output, "--cutout", "scissors")
+    refused(run, folder, "none.yaml", *start, *output, "--boxes", folder / "none.yaml")
+    refused(run, folder, "someone", *start, *output, "--regular-prompts", "someone")
+    refused(run, folder, "vlm:MODEL", *start, *output, "--preset", "smoke", "--regular-prompts", "advisor")
     refused(run, folder, "class noun", *start[:2], "-c", " ", *start[4:], *output, "--preset", "smoke")
 
 

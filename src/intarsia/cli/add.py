@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from intarsia.cli.common import Device, Json, Model, NumberFormat, Overwrite, command
+from intarsia.cli.common import Device, Json, Memory, Model, NumberFormat, Overwrite, command
 from intarsia.cli.options import (
     ContextShare,
     Feather,
     Growth,
     Lambda,
+    LoraFile,
     MaskShape,
     Negative,
     Output,
@@ -73,6 +74,7 @@ def add(
         str | None,
         typer.Option(help="Between instructions, what did not change is restored, or left plain."),
     ] = None,
+    lora: LoraFile = None,
     negative: Negative = "",
     rescale: Rescale = None,
     scheduler: Scheduler = None,
@@ -88,7 +90,8 @@ def add(
     ] = "miniature-add",
     model: Model = "miniature",
     device: Device = "auto",
-    dtype: NumberFormat = "float32",
+    dtype: NumberFormat = "auto",
+    memory: Memory = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from intarsia import __version__
 from intarsia.cli.add import add
+from intarsia.cli.convert import convert
 from intarsia.cli.data import data
 from intarsia.cli.demo import demo
 from intarsia.cli.edit import insert, remove
@@ -53,11 +54,13 @@ def intarsia(
       intarsia remove room.png --mask mask.png -o empty.png
       intarsia outpaint room.png --left 64 --right 64 -o wider.png
       intarsia replay out.png                          make it again, and compare
+      intarsia convert duck.safetensors --to kohya -o duck_kohya.safetensors
     """
 
 
-for _command in (learn, insert, add, remove, outpaint, replay, demo, models):
+for _command in (learn, insert, add, remove, outpaint, replay, convert, demo):
     app.command()(_command)
+app.add_typer(models, name="models")
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 

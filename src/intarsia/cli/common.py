@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 import sys
@@ -21,14 +22,26 @@ if TYPE_CHECKING:
 
 Parameters = ParamSpec("Parameters")
 
+_POLICY = "license_policy"
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-Model = Annotated[str, typer.Option(help="A model's name (see `intarsia models`) or a model folder.")]
+Model = Annotated[
+    str, typer.Option(help="A name (see `intarsia models`), a folder, a .safetensors file, or OWNER/NAME on the Hub.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps …")]
-NumberFormat = Annotated[str, typer.Option("--dtype", help="float32, or float16 / bfloat16 on a GPU.")]
+NumberFormat = Annotated[str, typer.Option("--dtype", help="auto, float32, or float16 / bfloat16 on a GPU.")]
+Memory = Annotated[
+    str, typer.Option("--memory", help="On a GPU: full, model or group (offload: less memory, more time), or auto.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; all messages on stderr.")]
+LicencePolicy = Annotated[
+    str | None,
+    typer.Option(
+        "--license-policy", help="any, or permissive: refuse other models [env INTARSIA_LICENSE_POLICY]. Default: any."
+    ),
+]
 
 
 class Reporter:
@@ -75,11 +88,11 @@ def reporting(as_json: bool) -> Iterator[Reporter]:
         yield reporter
 
 
-def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
+def guarded(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
     """Bad input becomes one line on stderr and exit code 2; Ctrl-C exit code 130."""
 
     @functools.wraps(function)
-    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
             function(*args, **kwargs)
         except (IntarsiaError, OSError) as error:
@@ -89,7 +102,29 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from error
 
-    return guarded
+    return call
+
+
+def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """A `guarded` command that also takes `--license-policy`, in force while it runs."""
+
+    @functools.wraps(function)
+    def under_policy(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        policy = kwargs.pop(_POLICY, None)
+        if policy is None:
+            return function(*args, **kwargs)
+        from intarsia.backbones import licence_policy_of
+
+        with licence_policy_of(str(policy)):
+            function(*args, **kwargs)
+
+    # Typer evaluates the annotations of a function, but not those of a signature that is given to it.
+    signature = inspect.signature(function, eval_str=True)
+    option = inspect.Parameter(_POLICY, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=LicencePolicy)
+    call = guarded(under_policy)
+    call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]
+    call.__annotations__ = {**function.__annotations__, _POLICY: LicencePolicy}
+    return call
 
 
 def hush_libraries() -> None:
@@ -102,12 +137,19 @@ def hush_libraries() -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def open_studio(model: str, device: str, dtype: str) -> Studio:
-    """Load the model; only now torch and its companions are imported."""
+def open_studio(model: str, device: str, dtype: str, memory: str = "auto") -> Studio:
+    """Load the model and say, where there was something to choose, what of it is where; only now torch and its
+    companions are imported."""
+    from intarsia.backbones import check_memory_mode
+
+    check_memory_mode(memory)
     hush_libraries()
     from intarsia.editing import Studio
 
-    return Studio.load(model, device, dtype)
+    studio = Studio.load(model, device, dtype, memory=memory)
+    if studio.memory is not None and studio.memory.device != "cpu":
+        typer.echo(studio.memory.describe(), err=True)
+    return studio
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def demo(
       intarsia demo --output somewhere --overwrite
       intarsia demo --quick
     """
-    from intarsia.backbones import find_model
+    from intarsia.backbones import catalog, find_model
     from intarsia.cli.demo_world import ADDED, SHOWN, demo_world, file_names
     from intarsia.cli.sheet import Sheet, draw_sheet
     from intarsia.result import check_output
@@ -66,7 +66,7 @@ def demo(
             suffix = Path(name).suffix
             check_output(output / name, overwrite=overwrite, suffixes=(suffix,))
         _, folder = find_model(model)
-        adder = add_model or ("miniature-add" if model == "miniature" else None)
+        adder = add_model or next((e.name for e in catalog.values() if e.base == model and e.inpaint == "none"), None)
         if adder is not None:
             find_model(adder)
         studio = open_studio(model, device, "float32")

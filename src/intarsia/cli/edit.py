@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from intarsia.cli.common import Device, Json, Model, NumberFormat, Overwrite, command
+from intarsia.cli.common import Device, Json, Memory, Model, NumberFormat, Overwrite, command
 from intarsia.cli.options import (
     BoxText,
     ContextShare,
@@ -20,6 +20,7 @@ from intarsia.cli.options import (
     GuidanceMode,
     KeepDetail,
     Lambda,
+    LoraFile,
     MaskFile,
     MaskFrom,
     MaskShape,
@@ -71,6 +72,7 @@ def insert(
     mask_from: MaskFrom = "white",
     mask_shape: MaskShape = None,
     box: BoxText = None,
+    lora: LoraFile = None,
     subject_strength: Annotated[float | None, typer.Option(help="0 none, 1 as learned, up to 2.")] = None,
     substitute: Annotated[
         list[str] | None,
@@ -94,7 +96,8 @@ def insert(
     keep_detail: KeepDetail = None,
     model: Model = "miniature",
     device: Device = "auto",
-    dtype: NumberFormat = "float32",
+    dtype: NumberFormat = "auto",
+    memory: Memory = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -111,6 +114,7 @@ def insert(
           --reference-strength 0.6 -o out.png
       intarsia insert table.png --mask place.png --subject duck.safetensors \\
           -p "a blue metal duck wearing a hat" --seed 7 -o out.png
+      intarsia insert table.png --mask place.png -p "a mug" --lora style.safetensors:0.7 -o out.png
     """
     run_command(
         "insert",
@@ -135,6 +139,7 @@ def remove(
         str,
         typer.Option("--prompt", "-p", help="What is behind it; left out: the model's words for emptiness."),
     ] = "",
+    lora: LoraFile = None,
     negative: Negative = "",
     seed: Seed = 0,
     preset: Preset = "default",
@@ -152,7 +157,8 @@ def remove(
     keep_detail: KeepDetail = None,
     model: Model = "miniature",
     device: Device = "auto",
-    dtype: NumberFormat = "float32",
+    dtype: NumberFormat = "auto",
+    memory: Memory = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 from intarsia.cli.common import (
     Device,
     Json,
+    Memory,
     Model,
     NumberFormat,
     Overwrite,
@@ -31,12 +32,30 @@ def learn(
     masks: Annotated[
         Path | None, typer.Option(help="A folder of masks named like the photos; white is the subject.")
     ] = None,
+    cutout: Annotated[
+        str,
+        typer.Option(
+            help="Who cuts out photos without masks: guess, grabcut (needs intarsia[cutout]), or "
+            "sam2:MODEL+grounding-dino:MODEL."
+        ),
+    ] = "guess",
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="For these photos: a YAML or JSON file of photo names and rough boxes, photo.jpg: x,y,w,h."),
+    ] = None,
     preset: Annotated[str, typer.Option(help="default, paper, or smoke (seconds; only to try out).")] = "default",
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     namer: Annotated[
         str,
-        typer.Option(help="Who names the attributes: vocabulary (offline), yaml:PATH, or openai:URL#MODEL."),
+        typer.Option(
+            help="Who names the attributes: vocabulary (offline, the model's own towers), clip:MODEL, yaml:PATH, "
+            "openai:URL#MODEL, or vlm:MODEL."
+        ),
     ] = "vocabulary",
+    regular_prompts: Annotated[
+        str,
+        typer.Option(help="Who recombines attributes: balanced (offline), or advisor (a namer openai: or vlm:)."),
+    ] = "balanced",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     work: Annotated[
         Path | None,
@@ -44,7 +63,8 @@ def learn(
     ] = None,
     model: Model = "miniature",
     device: Device = "auto",
-    dtype: NumberFormat = "float32",
+    dtype: NumberFormat = "auto",
+    memory: Memory = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -53,24 +73,36 @@ def learn(
     Five photos from different sides are good, one works.
 
     Masks are taken from a folder `masks/` beside the photos, from NAME-mask.png, or from the photos'
-    transparency; else they are estimated. Ctrl-C stops early and saves what was learned so far.
+    transparency; else the subject is cut out as --cutout says, best where boxes (--boxes, or a file boxes.yaml
+    beside the photos) tell roughly where it is. Ctrl-C stops early and saves what was learned so far.
 
     \b
     Examples:
       intarsia learn photos/ --class duck -o duck.safetensors
       intarsia learn a.jpg b.jpg c.jpg --class "toy robot" -o robot.safetensors --steps 200
+      intarsia learn photos/ --class clock -o clock.safetensors --cutout grabcut --boxes boxes.yaml
     """
     from intarsia.backbones import find_model
     from intarsia.learning import LearnConfig, Photos
+    from intarsia.perception import check_namer_option, cutter_from_option
     from intarsia.result import check_output
 
     with reporting(json) as reporter:
         check_output(output, overwrite=overwrite, suffixes=(".safetensors",))
-        options: dict[str, Any] = {"seed": seed} if steps is None else {"seed": seed, "steps": steps}
+        options: dict[str, Any] = {"seed": seed, "regular_prompts": regular_prompts}
+        if steps is not None:
+            options["steps"] = steps
         config = LearnConfig.preset(preset, **options)
+        check_namer_option(namer)
         find_model(model)
-        given = Photos.load(photos[0] if len(photos) == 1 else photos, masks)
-        studio = open_studio(model, device, dtype)
+        given = Photos.load(
+            photos[0] if len(photos) == 1 else photos,
+            masks,
+            cutter=cutter_from_option(cutout, device),
+            class_noun=class_noun,
+            boxes=boxes,
+        )
+        studio = open_studio(model, device, dtype, memory)
         with progress_bar("learn", json) as advance:
             report = learning_report(advance)
             subject = studio.learn(

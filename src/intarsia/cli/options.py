@@ -48,6 +48,10 @@ KeepDetail = Annotated[
 ]
 Negative = Annotated[str, typer.Option("--negative", help="What should not appear.")]
 
+LoraFile = Annotated[
+    list[str] | None,
+    typer.Option("--lora", help="A LoRA for the model, FILE or FILE:STRENGTH (-4 to 4); may be repeated."),
+]
 ReferenceFile = Annotated[
     list[Path] | None,
     typer.Option("--reference", "-r", help="A photo of the thing to insert; may be repeated where the model can."),
@@ -108,7 +112,7 @@ _NAMES = {
 }
 """Options whose fields in a request have other names."""
 _LISTS = ("reference_blocks", "reference_interval", "reference_schedule")
-_FOR_THE_COMMAND = ("output", "mask_output", "model", "device", "dtype", "overwrite", "json")
+_FOR_THE_COMMAND = ("output", "mask_output", "model", "device", "dtype", "memory", "overwrite", "json")
 
 
 def run_command(verb: str, options: dict[str, Any]) -> None:
@@ -126,7 +130,7 @@ def run_command(verb: str, options: dict[str, Any]) -> None:
         check_output(output, overwrite=overwrite)
         mask_output = _check_mask_output(options.get("mask_output"), output, overwrite)
         request = preflight(EditRequest(verb=verb, model=model, **_fields(options)))
-        studio = open_studio(model, options["device"], options["dtype"])
+        studio = open_studio(model, options["device"], options["dtype"], options["memory"])
         with progress_bar(verb, options["json"]) as advance:
             result = studio.run(request, lambda done, total: advance(done, total, ""))
         result.save(output, overwrite=overwrite)
@@ -163,6 +167,9 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         if value is None or name in _FOR_THE_COMMAND:
             continue
+        if name == "lora":
+            fields |= _loras(value)
+            continue
         if isinstance(value, Path):
             value = str(value)
         elif isinstance(value, list):
@@ -171,6 +178,23 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
             value = _numbers(name, value)
         fields[_NAMES.get(name, name)] = None if value is NOTHING else value
     return fields
+
+
+def _loras(given: list[str]) -> dict[str, Any]:
+    """Files and strengths. A file whose name ends like a strength is a file."""
+    from intarsia.errors import KnobError
+
+    files, strengths = [], []
+    for text in given:
+        file, colon, end = text.rpartition(":")
+        if not colon or Path(text).exists() or "/" in end or "\\" in end:
+            file, end = text, "1"
+        try:
+            strengths.append(float(end))
+        except ValueError as error:
+            raise KnobError(f"the strength {end!r} of the LoRA {file} is no number; use one like 0.8") from error
+        files.append(file)
+    return {"lora": tuple(files), "lora_strength": tuple(strengths)}
 
 
 def _numbers(name: str, text: str) -> tuple[float, ...]:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from intarsia.cli.common import Device, Json, Model, NumberFormat, Overwrite, command
+from intarsia.cli.common import Device, Json, Memory, Model, NumberFormat, Overwrite, command
 from intarsia.cli.options import (
     Guidance,
+    LoraFile,
     Negative,
     Output,
     Preset,
@@ -47,6 +48,7 @@ def outpaint(
         str,
         typer.Option("--prompt", "-p", help="What is around it; left out: the model's words for emptiness."),
     ] = "",
+    lora: LoraFile = None,
     negative: Negative = "",
     seed: Seed = 0,
     preset: Preset = "default",
@@ -58,7 +60,8 @@ def outpaint(
     start: Start = None,
     model: Model = "miniature",
     device: Device = "auto",
-    dtype: NumberFormat = "float32",
+    dtype: NumberFormat = "auto",
+    memory: Memory = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from intarsia.cli.common import Device, Json, Overwrite, command, open_studio, progress_bar, reporting
+from intarsia.cli.common import Device, Json, Memory, Overwrite, command, open_studio, progress_bar, reporting
 
 DIFFERENT = 1
 
@@ -22,6 +22,7 @@ def replay(
         str | None, typer.Option(help="The model, where the recipe's is now found under another name.")
     ] = None,
     device: Device = "auto",
+    memory: Memory = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -45,7 +46,8 @@ def replay(
         recipe = read_recipe(picture)
         before = Picture.load(picture)
         preflight(recipe.request.replace(model=model or recipe.request.model), picture.parent)
-        studio = open_studio(model or recipe.request.model, device, recipe.environment.get("dtype", "float32"))
+        dtype = recipe.environment.get("dtype", "float32")
+        studio = open_studio(model or recipe.request.model, device, dtype, memory)
         with progress_bar("replay", json) as advance:
             result = studio.replay(picture, lambda done, total: advance(done, total, ""))
         if output is not None:
