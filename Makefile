@@ -9,14 +9,16 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_DATASETS_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint clean
+.PHONY: help demo test bench bench-speed bench-sdxl lint clean
 
 help:
-	@echo "make demo   learn one subject, insert it three times, write demo/sheet.png"
-	@echo "make test   install the test extras, check style, run the whole suite"
-	@echo "make bench  measure the numbers of the model card into benchmarks/results/"
-	@echo "make lint   ruff and mypy (strict; reads torch's types, so a minute when cold)"
-	@echo "make clean  remove what the other targets made (the virtual environment stays)"
+	@echo "make demo         learn one subject, insert it three times, write demo/sheet.png"
+	@echo "make test         install the test extras, check style, run the whole suite"
+	@echo "make bench        bench-speed, then the numbers of the model card into benchmarks/results/"
+	@echo "make bench-speed  calls, FLOPs, bytes, and ratios of times to stock diffusers (minutes)"
+	@echo "make bench-sdxl   SDXL's size with random weights end to end; skips without a CUDA device"
+	@echo "make lint         ruff and mypy (strict; reads torch's types, so a minute when cold)"
+	@echo "make clean        remove what the other targets made (the virtual environment stays)"
 
 demo: $(VENV)/.installed
 	$(BIN)/intarsia demo --output demo --overwrite
@@ -25,13 +27,19 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.installed-engine
+bench: bench-speed $(VENV)/.installed-engine
 	$(BIN)/python -m intarsia.evaluation --output benchmarks/results/miniature.json
 	$(BIN)/python -m intarsia.evaluation --bench zero_shot --output benchmarks/results/zero_shot.json \
 		--only reference both beta chain quadruplets kills \
 		--plot docs/images/beta_sweep.png --sheet docs/images/zero_shot.png
 	$(BIN)/python -m intarsia.evaluation --bench add --output benchmarks/results/add.json \
 		--only add finishes removal_success engine_same kills edit_detection --card MODEL_CARD.md
+
+bench-speed: $(VENV)/.installed
+	$(BIN)/python -m intarsia.evaluation.speed --threads 1 --output benchmarks/results/speed.json
+
+bench-sdxl: $(VENV)/.installed
+	$(BIN)/python -m intarsia.evaluation.speed --sdxl --output benchmarks/results/sdxl_speed.json
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -152,6 +152,7 @@ def paint(
     started = None if draft is None else np.where(mask[..., None], draft, np.asarray(rgb, np.float32))
     weights = area.feather(options.feather)[..., None]
     device = backbone.device
+    pictures: dict[str, FloatArray] = {}
 
     def crop(stage: Stage, scene: FloatArray) -> StageInput:
         window, size = chosen.windows[stage.name], chosen.sizes[stage.name]
@@ -166,7 +167,8 @@ def paint(
     def paste(stage: Stage, scene: FloatArray, picture: Tensor) -> FloatArray:
         window, result = chosen.windows[stage.name], scene.copy()
         part, weight = window.crop(result), window.crop(weights)
-        new = np.clip(Window.resize(to_array(picture), window.size), 0.0, 1.0)
+        pictures[stage.name] = to_array(picture)
+        new = np.clip(Window.resize(pictures[stage.name], window.size), 0.0, 1.0)
         part[...] = weight * new + (1 - weight) * part
         return result
 
@@ -178,7 +180,7 @@ def paint(
         if progress is not None:
             progress(done, options.steps - chosen.stages[0].start)
 
-    result = run_stages(
+    run_stages(
         backbone,
         make_scheduler(backbone, options.scheduler),
         chosen.stages,
@@ -194,7 +196,6 @@ def paint(
         reference=reference,
         callback=count,
     )
-    pictures = {output.stage.name: to_array(output.picture) for output in result.stages}
     for name, picture in pictures.items():
         if not np.isfinite(picture).all():
             raise NonFiniteError(

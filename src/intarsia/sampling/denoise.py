@@ -186,8 +186,12 @@ class _Finite:
 
     def require(self) -> None:
         """Raises NonFinitePredictionError for the first step whose prediction was not finite."""
-        for finite, step, timestep in self._seen:
-            if not bool(finite):
+        import torch
+
+        if self._seen:
+            finite = torch.stack([seen for seen, _, _ in self._seen])
+            if not bool(finite.all()):
+                _, step, timestep = self._seen[finite.tolist().index(False)]
                 raise NonFinitePredictionError(step, timestep)
         self._seen.clear()
 
