@@ -261,7 +261,7 @@ def _swap(made: tuple[Any, list[str]], base: Backbone) -> tuple[Any, Backbone, l
 def test_the_catalog_knows_the_two_models() -> None:
     assert catalog["miniature-add"].inpaint == catalog["pipe-add"].inpaint == "none"
     assert "undeclared" in catalog["pipe-add"].licence and "OpenRAIL" in catalog["pipe-add"].licence
-    with pytest.raises(MissingWeightsError, match="download"):
+    with pytest.raises(MissingWeightsError, match="intarsia models fetch pipe-add"):
         find_model("pipe-add")
 
 
