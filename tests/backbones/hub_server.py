@@ -29,6 +29,8 @@ def diffusers_files(towers: int = 1, *, variant: str = ".fp16") -> dict[str, byt
     for part, stem in stems.items():
         found[f"{part}/config.json"] = json.dumps({"of": part}).encode()
         found[f"{part}/{stem}{variant}.safetensors"] = f"weights of {part}".encode() * 20_000
+    unet = {"in_channels": 4, "addition_embed_type": "text_time" if towers == 2 else None}
+    found["unet/config.json"] = json.dumps(unet).encode()
     for part in ("tokenizer", "tokenizer_2")[:towers]:
         found |= {f"{part}/vocab.json": json.dumps({part: 0}).encode(), f"{part}/merges.txt": part.encode()}
     return found

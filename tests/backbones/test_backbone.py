@@ -8,17 +8,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.backbones.real_layouts import parts_of, write_file, write_folder, write_fooocus
 from tests.conftest_tiny import save_tiny, tiny_backbone
 
 from intarsia.backbones import (
+    FOOOCUS_FILES,
     BackboneError,
     MissingWeightsError,
     UnknownModelError,
     catalog,
     find_model,
     load_backbone,
+    load_patch,
     prepare_for_image_encoder,
 )
+from intarsia.backbones.ldm_names import from_ldm
+
+PATCH = list(FOOOCUS_FILES)[1]
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +232,47 @@ def test_the_prompt_of_a_removal_comes_with_the_model(tmp_path: Path) -> None:
     assert load_backbone(folder).background_prompt == "empty background"
     (folder / "model_card.json").write_text('{"background_prompt": "an empty table"}')
     assert load_backbone(folder).background_prompt == "an empty table"
+
+
+def test_hashes_of_large_models_are_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from intarsia.backbones import hash_cache, model_hash, weights
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "m"
+    shutil.copytree(folder, root)
+    plain, computed = model_hash(root), []
+    hash_files = weights.hash_files
+    monkeypatch.setattr(weights, "hash_files", lambda *given: computed.append(1) or hash_files(*given))
+    assert model_hash(root) == plain and len(computed) == 1 and not (tmp_path / "cache").exists()
+    monkeypatch.setattr(hash_cache, "LEAST_BYTES", 0)
+    assert [model_hash(root) for _ in range(3)] == [plain] * 3 and len(computed) == 2
+    path = root / "unet" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert model_hash(root) != plain and len(computed) == 3
+    (tmp_path / "cache" / "intarsia" / "hashes.json").write_text("{")
+    assert model_hash(root) != plain and len(computed) == 4
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", staticmethod(lambda: (_ for _ in ()).throw(RuntimeError("no home"))))
+    assert model_hash(root) != plain
+
+
+def test_a_patch_is_added_to_the_file_s_own_numbers_and_rounded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTARSIA_MODELS", str(tmp_path / "models"))
+    parts = {part: module.half() for part, module in parts_of("sdxl", 4).items()}
+    given = {"folder": write_folder(parts, tmp_path / "mine"), "file": write_file(parts, tmp_path / "one.safetensors")}
+    patch = load_patch(write_fooocus(parts["unet"], tmp_path / "models" / "fooocus-inpaint") / PATCH)
+    plain = {name: value.float() for name, value in parts["unet"].state_dict().items()}
+    for path in given.values():
+        unet = load_backbone(f"{path}+fooocus", dtype=torch.bfloat16).unet
+        found, sooner = unet.state_dict(), False
+        assert {value.dtype for value in found.values()} == {torch.bfloat16}
+        for key, delta in patch.items():
+            name = from_ldm(key.removeprefix("diffusion_model."), unet.config)
+            wanted = (plain[name] + delta.dequantised()).bfloat16()
+            assert torch.equal(found[name], wanted)
+            sooner |= not torch.equal((plain[name].bfloat16().float() + delta.dequantised()).bfloat16(), wanted)
+        assert sooner  # rounding the file's numbers first gives others

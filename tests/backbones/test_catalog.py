@@ -17,7 +17,6 @@ from intarsia.backbones import (
     LicenceError,
     MissingWeightsError,
     UnknownModelError,
-    address_of,
     catalog,
     check_licence,
     entry_on_disk,
@@ -26,6 +25,7 @@ from intarsia.backbones import (
     licence_policy_of,
     locate_model,
     locate_part,
+    model_hash,
 )
 from intarsia.sampling import SCHEDULERS
 
@@ -33,6 +33,7 @@ HEAD, PATCH = FOOOCUS_FILES
 SDXL, SD15 = catalog["sdxl"].location, catalog["sd15"].location
 SDXL_KEY = "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias"
 UNET_KEY = "model.diffusion_model.out.2.bias"
+INPUT_KEY = "model.diffusion_model.input_blocks.0.0.weight"
 
 
 @pytest.fixture(autouse=True)
@@ -57,9 +58,12 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def write_safetensors(path: Path, *keys: str) -> Path:
+    """One byte for each key, and the first convolution of a four-channel U-Net."""
     header = {key: {"dtype": "U8", "shape": [1], "data_offsets": [place, place + 1]} for place, key in enumerate(keys)}
+    if UNET_KEY in keys:
+        header[INPUT_KEY] = {"dtype": "U8", "shape": [1, 4, 1, 1], "data_offsets": [len(keys), len(keys) + 4]}
     text = json.dumps(header | {"__metadata__": {"a": "b"}}).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(len(keys)))
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(len(keys) + (4 if UNET_KEY in keys else 0)))
     return path
 
 
@@ -192,7 +196,7 @@ def test_a_single_file_needs_the_parts_of_its_family(
     with pytest.raises(MissingWeightsError, match="incomplete"):
         locate_model(parts)  # settings alone are no model
     beside = tmp_path / "juggernaut"
-    beside.mkdir()
+    write_files(beside, {"model_index.json": b"{}"})
     assert locate_model(file).parts == beside
 
 
@@ -268,10 +272,63 @@ def test_an_address_finds_the_same_files_again(cache: Path, tmp_path: Path) -> N
         f"{file}+fooocus": f"{file}+fooocus",
     }.items():
         found = locate_model(given)
-        assert address_of(found.name, found.path) == address
+        assert found.address == address
         assert locate_model(address) == found
-    assert address_of("sdxl-fooocus", mine) == f"{mine}+fooocus"
-    assert address_of("made up", None) == "made up"
+
+
+def test_a_relative_path_is_never_taken_for_a_name(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_fooocus(cache)
+    monkeypatch.chdir(tmp_path)
+    for name in ("sdxl", "miniature"):
+        folder = write_files(tmp_path / name, diffusers_files(2))
+        for given in (f"./{name}", f"{name}/"):
+            found = locate_model(given)
+            assert found.address == f"./{name}" and found.entry is None and found.path.samefile(folder)
+            assert locate_model(found.address) == found
+    write_safetensors(tmp_path / "sdxl.safetensors", UNET_KEY, SDXL_KEY)
+    fooocus = locate_model("sdxl.safetensors+fooocus")
+    assert fooocus.address == "./sdxl.safetensors+fooocus" and fooocus.entry is None and fooocus.name == "sdxl+fooocus"
+
+
+def test_a_path_is_also_looked_for_beside_and_a_name_of_one_s_own_travels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_files(tmp_path / "pictures" / "mine", diffusers_files(2))
+    with pytest.raises(UnknownModelError):
+        locate_model("mine")
+    assert locate_model("mine", beside=tmp_path / "pictures").address == str(folder)
+    monkeypatch.setenv("INTARSIA_MODELS", str(tmp_path / "pictures"))
+    assert locate_model("mine").address == "mine"
+
+
+def test_a_folder_that_only_bears_a_checkpoint_s_name_holds_no_settings_of_it(cache: Path, tmp_path: Path) -> None:
+    file = write_safetensors(tmp_path / "jug.safetensors", UNET_KEY, SDXL_KEY)
+    (tmp_path / "jug").mkdir()
+    (tmp_path / "jug" / "sample.png").write_bytes(b"")
+    with pytest.raises(MissingWeightsError, match="intarsia models fetch sdxl-parts"):
+        locate_model(file)
+
+
+def test_a_renamed_file_is_the_same_model(tmp_path: Path) -> None:
+    file = write_safetensors(tmp_path / "jug.safetensors", UNET_KEY, SDXL_KEY)
+    before = model_hash(file)
+    assert model_hash(file.rename(tmp_path / "jug_v9.safetensors")) == before
+
+
+@pytest.mark.parametrize("keys", [(UNET_KEY,), ()])
+def test_fooocus_on_another_kind_of_model_is_told_at_once(cache: Path, tmp_path: Path, keys: tuple[str, ...]) -> None:
+    fill_fooocus(cache)
+    if keys:
+        given = write_safetensors(tmp_path / "old.safetensors", *keys)
+        write_files(tmp_path / "old", {"model_index.json": b"{}"})
+    else:
+        given = write_files(tmp_path / "nine", diffusers_files(2))
+        (given / "unet" / "config.json").write_text('{"in_channels": 9, "addition_embed_type": "text_time"}')
+    with pytest.raises(BackboneError, match="four-channel SDXL") as caught:
+        locate_model(f"{given}+fooocus")
+    assert len(str(caught.value)) < 400
 
 
 # Licences

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.adapters.tiny_unets import fingerprint, inputs, randomised, run, sd15_like, sdxl_like
 from tests.backbones.instruct_models import published_layout, two_tower_model
+from tests.backbones.real_layouts import write_layout
 from tests.conftest_tiny import save_tiny, tiny_backbone
 
 from intarsia.adapters import SubjectLora
@@ -20,7 +21,6 @@ from intarsia.backbones import (
     Backbone,
     BackboneError,
     MissingWeightsError,
-    address_of,
     catalog,
     find_model,
     load_backbone,
@@ -191,14 +191,29 @@ def test_the_small_layout_brings_the_model_back(base: Backbone, tmp_path: Path) 
             load(folder)
 
 
-def test_a_base_in_a_folder_with_a_catalog_name_is_found_again(tmp_path: Path) -> None:
+def test_a_base_in_a_folder_with_a_catalog_name_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_tiny(tiny_backbone(2), tmp_path / "miniature")
     namesake = load_backbone(tmp_path / "miniature")
     save_instruct_model(tmp_path / "add", *_swap(trained(namesake), namesake), {})
     assert json.loads((tmp_path / "add" / "model_index.json").read_text())["base"] == "../miniature"
     assert load_instruct_model(tmp_path / "add").kind == "instruct"
-    assert address_of("miniature", find_model("miniature")[1]) == "miniature"
-    assert address_of("miniature", tmp_path / "miniature") == str(tmp_path / "miniature")
+    assert namesake.known_as == str(tmp_path / "miniature") and namesake.licence is None
+    with pytest.raises(BackboneError, match=r"has an inpaint head.* like sdxl"):
+        load_instruct_base(with_fooocus(tmp_path, monkeypatch))
+
+
+def test_a_single_file_is_a_base(tmp_path: Path) -> None:
+    file = write_layout("sdxl-file", tmp_path)
+    assert load_instruct_base(file).kind == "latent" and load_instruct_base(file).known_as == file
+    with pytest.raises(BackboneError, match="takes 4 channels, not the 8"):
+        load_instruct_model(file)
+
+
+def with_fooocus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("INTARSIA_MODELS", str(folder / "models"))
+    return write_layout("sdxl-file+fooocus", folder)
 
 
 def test_a_base_with_an_adapter_in_it_is_refused(base: Backbone, tmp_path: Path) -> None:

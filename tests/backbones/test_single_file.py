@@ -23,10 +23,8 @@ from tests.backbones.ldm_checkpoints import (
 
 from intarsia.backbones.ldm_parts import sources_of
 from intarsia.backbones.single_file import (
-    is_single_file,
     load_single_file,
     single_file_kind,
-    single_file_prediction_type,
     single_file_schedule,
 )
 
@@ -187,13 +185,10 @@ def test_what_is_loaded_no_longer_needs_the_file(sd1: Model, tmp_path: Path) -> 
         require_equal(module.state_dict(), sd1.parts[part].state_dict())
 
 
-def test_an_address_is_one_file_by_its_ending_or_because_it_is(sd1: Model, tmp_path: Path) -> None:
-    (tmp_path / "folder.safetensors").mkdir()
-    plain = Path(shutil.copy(sd1.file, tmp_path / "plain"))
-    found = {str(path): is_single_file(path) for path in (sd1.file, plain, "no.ckpt", "no/model.SAFETENSORS")}
-    assert all(found.values()), found
-    others = {str(path): is_single_file(path) for path in (tmp_path, tmp_path / "folder.safetensors", "sdxl", "a/b")}
-    assert not any(others.values()), others
+def test_a_part_may_keep_the_files_precision(sd1: Model) -> None:
+    loaded = load_single_file(sd1.file, sd1.settings, torch.bfloat16, unchanged=("unet",))
+    require_equal(loaded["unet"].state_dict(), sd1.parts["unet"].state_dict())
+    assert {value.dtype for value in loaded["vae"].state_dict().values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +214,6 @@ def test_what_a_file_says_of_its_schedule(
     tensors = {"model.diffusion_model.out.2.bias": torch.zeros(4)} | {key: torch.tensor([]) for key in keys}
     file = save(tensors, tmp_path / "model.safetensors", **metadata)
     assert single_file_schedule(file) == settings
-    assert single_file_prediction_type(file) == settings.get("prediction_type")
 
 
 def test_telling_a_checkpoints_kind_imports_nothing_heavy(sdxl: Model) -> None:

@@ -80,3 +80,21 @@ def test_the_command_line_takes_it_by_the_same_name(run: Run, model: str, tmp_pa
     assert done.code == 0, done.err
     assert json.loads(done.out)["recipe"]["request"]["model"] == model
     assert run("replay", out).code == 0
+
+
+def test_a_picture_is_replayed_from_another_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    noise_picture(64, 96).save(tmp_path / "scene.png")
+    Path(write_layout("sd15-file", tmp_path)).rename(tmp_path / "mine.safetensors")
+    (tmp_path / "sd1").rename(tmp_path / "mine")
+    options = ["--box", BOX, "-p", "a mug", "--steps", 2, "--model", "mine.safetensors"]
+    done = run("insert", "scene.png", *options, "-o", "o.png")
+    assert done.code == 0, done.err
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run("replay", "../o.png").code == 0
+    (tmp_path / "mine.safetensors").rename(tmp_path / "gone.safetensors")
+    (tmp_path / "mine").rename(tmp_path / "gone")
+    lost = run("replay", "../o.png")
+    assert lost.code == 2 and "--model" in lost.err and lost.err.count("\n") == 1
+    assert run("replay", "../o.png", "--model", "../gone.safetensors").code == 0

@@ -91,6 +91,8 @@ def test_a_name_of_the_catalog_is_found_or_says_how_to_fetch_it(
     shutil.copytree(tmp_path / "models", own / "models")
     weights = next((own / "sdxl_models").iterdir())
     weights.rename(weights.with_name("ip-adapter-plus_sdxl_vit-h.safetensors"))
+    # The Hub's cache keeps both adapters, and others, in one folder.
+    shutil.copy(next((own / "sdxl_models").iterdir()), own / "models" / "ip-adapter_other.safetensors")
     assert painted(studio, Path("ip-adapter-sdxl")).support.any()
 
 

@@ -7,7 +7,14 @@ from intarsia.backbones.backbone import Backbone
 from intarsia.backbones.byte_count import CountedBytes, count_unet_bytes, count_vae_bytes
 from intarsia.backbones.catalog import CatalogEntry, catalog
 from intarsia.backbones.compiling import compile_blocks, is_compiled
-from intarsia.backbones.errors import BackboneError, FetchError, LicenceError, MissingWeightsError, UnknownModelError
+from intarsia.backbones.errors import (
+    BackboneError,
+    DeviceMemoryError,
+    FetchError,
+    LicenceError,
+    MissingWeightsError,
+    UnknownModelError,
+)
 from intarsia.backbones.fetching import Fetched, fetch_model
 from intarsia.backbones.fooocus_files import FOOOCUS_FILES, KnownFile
 from intarsia.backbones.fooocus_head import InpaintHead, head_of, load_head
@@ -23,20 +30,37 @@ from intarsia.backbones.instruct_loading import (
 )
 from intarsia.backbones.known_models import (
     ModelFiles,
-    address_of,
     entry_of,
     find_model,
     locate_model,
     locate_part,
+    split_repository,
 )
 from intarsia.backbones.ldm_names import to_ldm_names
 from intarsia.backbones.licences import check_licence, licence_policy, licence_policy_of
 from intarsia.backbones.loading import load_backbone
 from intarsia.backbones.locate import widen_for_inpainting
-from intarsia.backbones.memory import FreeMemory, bytes_of, free_memory, memory_needs, parameter_count, plan_for
+from intarsia.backbones.memory import (
+    FreeMemory,
+    bytes_of,
+    free_memory,
+    memory_needs,
+    parameter_count,
+    plan_for,
+    warn_of_short_memory,
+)
+from intarsia.backbones.memory_errors import memory_error_of, no_memory_explained
 from intarsia.backbones.memory_plan import MemoryMode, MemoryNeeds, MemoryPlan, check_memory_mode, plan_memory
-from intarsia.backbones.offload import apply_memory_plan, follow_memory_plan, share_memory_plan, whole_unet
-from intarsia.backbones.on_disk import OnDisk, entry_on_disk, megabytes_of
+from intarsia.backbones.offload import (
+    apply_memory_plan,
+    follow_memory_plan,
+    is_offloaded,
+    send_to,
+    share_memory_plan,
+    take_place_of,
+    whole_unet,
+)
+from intarsia.backbones.on_disk import OnDisk, entry_on_disk, megabytes_of, repository_on_disk
 from intarsia.backbones.weights import model_hash
 
 __all__ = [
@@ -45,6 +69,7 @@ __all__ = [
     "BackboneError",
     "CatalogEntry",
     "CountedBytes",
+    "DeviceMemoryError",
     "FetchError",
     "Fetched",
     "FreeMemory",
@@ -60,7 +85,6 @@ __all__ = [
     "ModelFiles",
     "OnDisk",
     "UnknownModelError",
-    "address_of",
     "apply_memory_plan",
     "bytes_of",
     "catalog",
@@ -80,6 +104,7 @@ __all__ = [
     "free_memory",
     "head_of",
     "is_compiled",
+    "is_offloaded",
     "licence_policy",
     "licence_policy_of",
     "load_backbone",
@@ -91,18 +116,25 @@ __all__ = [
     "locate_model",
     "locate_part",
     "megabytes_of",
+    "memory_error_of",
     "memory_needs",
     "merge_patch",
     "model_hash",
     "narrow_to_latents",
+    "no_memory_explained",
     "parameter_count",
     "plan_for",
     "plan_memory",
     "prepare_for_image_encoder",
+    "repository_on_disk",
     "save_instruct_model",
+    "send_to",
     "share_memory_plan",
+    "split_repository",
     "start_instructions",
+    "take_place_of",
     "to_ldm_names",
+    "warn_of_short_memory",
     "whole_unet",
     "widen_for_inpainting",
     "widen_for_instructions",

@@ -58,10 +58,17 @@ class Backbone:
     licence: str | None = field(default=None)
     background_prompt: str = DEFAULT_BACKGROUND_PROMPT
     """What the model calls a place where nothing stands: the prompt of a removal."""
+    address: str = ""
+    """What `locate_model` finds it by; "": its path, or, made in memory, its name."""
     other_weights: tuple[Path, ...] = ()
     """Files of weights besides those at `path`: Fooocus' head and patch."""
     execution_device: torch.device | None = None
     """Where the parts compute, if they wait elsewhere (see `apply_memory_plan`); None: where they are."""
+
+    @property
+    def known_as(self) -> str:
+        """What to load it by again, on this machine or, if it is a name, on any."""
+        return self.address or (self.name if self.path is None else str(self.path))
 
     @property
     def device(self) -> torch.device:

@@ -22,6 +22,8 @@ _MARK = "_intarsia_patch"
 """Attribute of a U-Net that a patch is merged into."""
 _BLOCK = re.compile(r"\.transformer_blocks\.(\d+)\.")
 _PATCHED_BLOCKS = 4
+_NAMED = 6
+"""Keys that an error shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +150,17 @@ def expected_patch_keys(unet: Any) -> frozenset[str]:
     )
 
 
-def merge_patch(unet: Any, patch: Patch, strength: float = 1.0, *, keep_originals: bool = True) -> MergedPatch:
+def merge_patch(
+    unet: Any,
+    patch: Patch,
+    strength: float = 1.0,
+    *,
+    keep_originals: bool = True,
+    dtype: torch.dtype | None = None,
+) -> MergedPatch:
     """W ← W + strength · Δ for every tensor of the patch, weights and biases, summed in float32 (float64 for weights of
-    that) and then rounded to W's number format.
+    that) and then rounded, once, to W's number format, or to `dtype`, in which the whole U-Net then is (only without
+    originals).
 
     Tensor by tensor on W's device, so that beside the U-Net only the largest tensor is in memory twice in float32. The
     originals wait on the CPU: as many bytes as the changed weights take (SDXL's 1.3 billion are 2.6 GB in half
@@ -160,7 +170,7 @@ def merge_patch(unet: Any, patch: Patch, strength: float = 1.0, *, keep_original
 
     Raises:
         BackboneError: a patch is in this U-Net already; a name without a parameter, another shape, or a key missing
-            (`expected_patch_keys`), all of them listed; weights of integers, not loaded (meta device) or made in
+            (`expected_patch_keys`), some of them listed; weights of integers, not loaded (meta device) or made in
             `inference_mode`; a strength that is no number. Nothing is merged then.
     """
     import torch
@@ -169,6 +179,8 @@ def merge_patch(unet: Any, patch: Patch, strength: float = 1.0, *, keep_original
         raise BackboneError(f"the patch's strength is {strength}: use a number such as 1.0")
     if getattr(unet, _MARK, False):
         raise BackboneError("this U-Net has a patch already: un-merge that one first, or load the model again")
+    if keep_originals and dtype is not None:
+        raise BackboneError("originals are kept in their own number format: give no dtype, or keep_originals=False")
     deltas = _matched(unet, patch)
     parameters = dict(unet.named_parameters())
     merged = MergedPatch(unet, float(strength), {name: parameters[name] for name in deltas})
@@ -181,7 +193,13 @@ def merge_patch(unet: Any, patch: Patch, strength: float = 1.0, *, keep_original
                 if keep_originals:
                     originals.append(weight.detach().to("cpu", copy=True))
                 exact = torch.float64 if weight.dtype is torch.float64 else torch.float32
-                weight.copy_(delta.dequantised(weight.device, exact).mul_(strength).add_(weight.to(exact)))
+                summed = delta.dequantised(weight.device, exact).mul_(strength).add_(weight.to(exact))
+                if dtype is None:
+                    weight.copy_(summed)
+                else:
+                    weight.data = summed.to(dtype)
+            if dtype is not None:
+                unet.to(dtype)
     except BaseException:
         if keep_originals:
             merged._restore(originals)
@@ -214,7 +232,7 @@ def _matched(unet: Any, patch: Patch) -> dict[str, QuantisedDelta]:
             "missing": sorted(expected_patch_keys(unet) - set(patch)),
             "of another shape": shapes,
         },
-        "eject adapters first, and use the patch with a four-channel SDXL",
+        "use the patch with a four-channel SDXL without adapters",
     )
     _require_none(
         "the patch cannot be merged into weights that are not there, or are fixed, or not in floating point",
@@ -229,6 +247,11 @@ def _is_writable(weight: Tensor) -> bool:
 
 
 def _require_none(what: str, groups: Mapping[str, list[str]], advice: str) -> None:
-    found = [f"{len(keys)} {label}: {', '.join(keys)}" for label, keys in groups.items() if keys]
+    found = [f"{len(keys)} {label}: {_some(keys)}" for label, keys in groups.items() if keys]
     if found:
         raise BackboneError(f"{what}; {'; '.join(found)}: {advice}")
+
+
+def _some(keys: Sequence[str]) -> str:
+    shown = ", ".join(keys[:_NAMED])
+    return shown if len(keys) <= _NAMED else f"{shown} and {len(keys) - _NAMED} more"

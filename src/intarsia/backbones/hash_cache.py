@@ -28,7 +28,7 @@ def cached_hash(paths: Sequence[Path], compute: Callable[[], str]) -> str:
     if key not in known:
         known = dict(list({**_read(), key: compute()}.items())[-_MOST_ENTRIES:])
         # A cache that cannot be written costs time at the next start, no more.
-        with suppress(OSError, OutputError):
+        with suppress(OSError, OutputError, RuntimeError):
             _file().parent.mkdir(parents=True, exist_ok=True)
             write_file_atomically(_file(), json.dumps(known, indent=1).encode(), overwrite=True)
     return known[key]
@@ -39,7 +39,7 @@ def _file() -> Path:
 
 
 def _read() -> dict[str, str]:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RuntimeError):  # the last: a user without a home
         found = json.loads(_file().read_text(encoding="utf-8"))
         if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
             return found

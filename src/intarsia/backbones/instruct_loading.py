@@ -20,8 +20,8 @@ from intarsia.backbones.backbone import Backbone
 from intarsia.backbones.catalog import catalog
 from intarsia.backbones.errors import BackboneError
 from intarsia.backbones.instruct import start_instructions
-from intarsia.backbones.known_models import address_of, find_model
-from intarsia.backbones.loading import load_folder, read_json
+from intarsia.backbones.known_models import ModelFiles, locate_model
+from intarsia.backbones.loading import load_parts, read_json
 from intarsia.backbones.weights import DIFFERENCE_CLASS, INDEX, WEIGHT_STEMS, layout_of, part_files
 
 if TYPE_CHECKING:
@@ -52,10 +52,11 @@ def load_instruct_model(
         BackboneError: parts, weights or settings are missing, corrupt, not those of an instruction model, or made for
             another base.
     """
-    name, folder = find_model(name_or_folder, download=download)
+    files = locate_model(name_or_folder, download=download)
+    folder = files.path
     if layout_of(folder) == "difference":
-        return _load_difference(name, folder, device, dtype, download=download, base=base)
-    backbone = load_folder(name, folder, device, dtype)
+        return _load_difference(files, device, dtype, download=download, base=base)
+    backbone = load_parts(files, device, dtype)
     got, wanted = int(backbone.unet.config.in_channels), 2 * backbone.latent_channels
     if got != wanted:
         raise BackboneError(
@@ -76,17 +77,22 @@ def load_instruct_base(
 
     Raises:
         UnknownModelError, MissingWeightsError: see `find_model`.
-        BackboneError: parts, weights or settings are missing, corrupt, or of a difference, which is no base.
+        BackboneError: parts, weights or settings are missing, corrupt, or of a difference or with an inpaint head,
+            which are no base.
     """
-    name, folder = find_model(name_or_folder, download=download)
-    if layout_of(folder) == "difference":
-        raise BackboneError(f"{folder} holds only the difference to a base model: go on from a whole model instead")
-    return load_folder(name, folder, device, dtype)
+    files = locate_model(name_or_folder, download=download)
+    if layout_of(files.path) == "difference":
+        raise BackboneError(f"{files.path} holds only the difference to a base model: go on from a whole model instead")
+    if files.head is not None:
+        raise BackboneError(
+            f"{files.name!r} has an inpaint head, which an instruction model has no room for: use the model without "
+            "Fooocus' files, like sdxl"
+        )
+    return load_parts(files, device, dtype)
 
 
 def _load_difference(
-    name: str,
-    folder: Path,
+    files: ModelFiles,
     device: str | torch.device,
     dtype: torch.dtype | None,
     *,
@@ -95,6 +101,7 @@ def _load_difference(
 ) -> Backbone:
     import torch
 
+    folder = files.path
     index = read_json(folder / INDEX)
     if not all(isinstance(index.get(key), str) for key in ("base", "base_hash")):
         raise BackboneError(f"{folder / INDEX} names no base model with its hash: copy or train the model again")
@@ -127,7 +134,12 @@ def _load_difference(
             values[key].copy_(value)
     unet.eval().requires_grad_(False)
     return replace(
-        base, name=name, path=folder, unet=unet, licence=catalog[name].licence if name in catalog else base.licence
+        base,
+        name=files.name,
+        path=folder,
+        address=files.address,
+        unet=unet,
+        licence=base.licence if files.entry is None else files.entry.licence,
     )
 
 
@@ -208,8 +220,8 @@ def save_instruct_model(
     # diffusers keeps the folder that the base was loaded from, which says nothing elsewhere.
     config = {key: value for key, value in read_json(new / "unet" / "config.json").items() if key != "_name_or_path"}
     _write(new / "unet" / "config.json", config)
-    where = address_of(base.name, base.path)
-    if base.path is not None and where != base.name:
+    where = base.known_as
+    if base.path is not None and where not in catalog:
         where = Path(os.path.relpath(base.path.resolve(), folder.resolve())).as_posix()
     _write(new / INDEX, {"_class_name": DIFFERENCE_CLASS, "base": where, "base_hash": base.hash})
     _write(new / "model_card.json", card)

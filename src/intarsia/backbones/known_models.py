@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from intarsia.backbones.on_disk import (
     repository_on_disk,
     single_file_of,
 )
+from intarsia.backbones.weights import INDEX, model_hash
 
 FOOOCUS = "+fooocus"
 _HEAD, _PATCH = "fooocus_inpaint_head.pth", "inpaint_v26.fooocus.patch"
@@ -33,7 +34,8 @@ class ModelFiles:
     """`path`: a folder in the diffusers layout, or one .safetensors file, which also needs `parts`: a folder in that
     layout with settings and tokenizers. `head` and `patch`: Fooocus'.
 
-    `name`: in the catalog or on the Hub, else that of the folder or file.
+    `name`: in the catalog or on the Hub, else that of the folder or file. `address`: what `locate_model` finds the same
+    files by ("": the path). `entry`: what the catalog knows of them.
     """
 
     name: str
@@ -41,12 +43,24 @@ class ModelFiles:
     parts: Path | None = None
     head: Path | None = None
     patch: Path | None = None
+    address: str = ""
+    entry: CatalogEntry | None = None
+
+    @property
+    def other_weights(self) -> tuple[Path, ...]:
+        """Files of weights besides those at `path`."""
+        return tuple(path for path in (self.head, self.patch) if path is not None)
+
+    @property
+    def hash(self) -> str:
+        """`Backbone.hash` of what is loaded from them. Raises BackboneError where weights are missing."""
+        return model_hash(self.path, self.other_weights)
 
 
-def locate_model(name: str | Path, *, download: bool = False) -> ModelFiles:
-    """The files of a model: a name of the catalog, the path of a folder or .safetensors file, a name in the folder
-    INTARSIA_MODELS, or OWNER/NAME on the Hub, perhaps with @REVISION; with "+fooocus" behind, any four-channel SDXL
-    gets Fooocus' head and patch.
+def locate_model(name: str | Path, *, download: bool = False, beside: Path | None = None) -> ModelFiles:
+    """The files of a model: a name of the catalog, the path of a folder or .safetensors file (also looked for in
+    `beside`), a name in the folder INTARSIA_MODELS, or OWNER/NAME on the Hub, perhaps with @REVISION; with "+fooocus"
+    behind, any four-channel SDXL gets Fooocus' head and patch.
 
     Raises:
         UnknownModelError: none of these. LicenceError: the policy in force refuses it.
@@ -57,14 +71,14 @@ def locate_model(name: str | Path, *, download: bool = False) -> ModelFiles:
     if text in catalog:
         return _from_catalog(catalog[text], download)
     if text.endswith(FOOOCUS) and not Path(text).exists():
-        return _with_fooocus(text.removesuffix(FOOOCUS), download)
-    for path in _paths_of(text) if text else ():
+        return _with_fooocus(text.removesuffix(FOOOCUS), download, beside)
+    for path, address in _paths_of(text, beside) if text else ():
         if path.is_dir():
             check_licence(text, None)
-            return ModelFiles(path.resolve().name, path)
+            return ModelFiles(path.resolve().name, path, address=address)
         if path.is_file():
             check_licence(text, None)
-            return _from_file(path.stem, path, download)
+            return replace(_from_file(path.stem, path, download), address=address)
     split = split_repository(text)
     if split is None or Path(text).suffix in (".safetensors", *_PICKLES):
         raise UnknownModelError(
@@ -91,25 +105,12 @@ def locate_part(name: str, *, download: bool = False) -> Path:
     return _whole(name, entry.location, lambda: entry_on_disk(entry), download)
 
 
-def find_model(name_or_folder: str | Path, *, download: bool = False) -> tuple[str, Path]:
+def find_model(
+    name_or_folder: str | Path, *, download: bool = False, beside: Path | None = None
+) -> tuple[str, Path]:
     """Name and path of a model; raises as `locate_model` does."""
-    files = locate_model(name_or_folder, download=download)
+    files = locate_model(name_or_folder, download=download, beside=beside)
     return files.name, files.path
-
-
-def address_of(name: str, folder: Path | None) -> str:
-    """What `locate_model` finds a loaded model by: its name in the catalog or on the Hub, if that leads to this path,
-    else the path, which may bear another model's name."""
-    if folder is None:
-        return name
-    plain = name.removesuffix(FOOOCUS)
-    known = False
-    if plain in catalog or split_repository(plain) is not None:
-        try:
-            known = find_model(name)[1].resolve() == folder.resolve()
-        except BackboneError:
-            known = False
-    return name if known else f"{folder}{FOOOCUS if name.endswith(FOOOCUS) or _has_head(name) else ''}"
 
 
 def split_repository(text: str) -> tuple[str, str | None] | None:
@@ -142,10 +143,18 @@ def _models() -> list[str]:
     return [entry.name for entry in catalog.values() if entry.inpaint != "part"]
 
 
-def _paths_of(text: str) -> list[Path]:
+def _paths_of(text: str, beside: Path | None) -> list[tuple[Path, str]]:
+    """Where a text may lead, and the address to keep: a path such that it cannot be taken for a name, or a name in
+    INTARSIA_MODELS as it is, which is found on other machines as well."""
+    given = Path(text).expanduser()
+    plain = str(given) if given.is_absolute() or given.parts[:1] == ("..",) else f"./{given}"
+    found = [(given, plain)]
+    if beside is not None and not given.is_absolute():
+        found.append((beside / given, str((beside / given).absolute())))
     root = own_folder()
-    own = [] if root is None or text.startswith((".", "/", "~")) else [root / text, root / f"{text}.safetensors"]
-    return [Path(text).expanduser(), *own]
+    if root is not None and not text.startswith((".", "/", "~")):
+        found += [(root / text, text), (root / f"{text}.safetensors", text)]
+    return found
 
 
 def _from_catalog(entry: CatalogEntry, download: bool) -> ModelFiles:
@@ -155,16 +164,44 @@ def _from_catalog(entry: CatalogEntry, download: bool) -> ModelFiles:
         )
     check_licence(entry.name, entry)
     if _has_head(entry.name):
-        return replace(_with_fooocus(str(entry.base), download), name=entry.name)
-    return ModelFiles(entry.name, locate_part(entry.name, download=download))
+        files = _with_fooocus(str(entry.base), download)
+        return replace(files, name=entry.name, address=entry.name, entry=entry)
+    path = locate_part(entry.name, download=download)
+    return ModelFiles(entry.name, path, address=entry.name, entry=entry)
 
 
-def _with_fooocus(name: str, download: bool) -> ModelFiles:
+def _with_fooocus(name: str, download: bool, beside: Path | None = None) -> ModelFiles:
     check_takes_fooocus(name)
-    files = locate_model(name, download=download)
+    files = locate_model(name, download=download, beside=beside)
+    _check_shape(files)
     folder = locate_part("fooocus-inpaint", download=download)
-    alias = next((one.name for one in catalog.values() if _has_head(one.name) and one.base == files.name), None)
-    return replace(files, name=alias or f"{files.name}{FOOOCUS}", head=folder / _HEAD, patch=folder / _PATCH)
+    files = replace(files, head=folder / _HEAD, patch=folder / _PATCH)
+    # Only what came from the catalog is what another entry of the catalog stands on.
+    alias = next((one for one in catalog.values() if _has_head(one.name) and one.base == files.address), None)
+    if alias is not None:
+        return replace(files, name=alias.name, address=alias.name, entry=alias)
+    return replace(files, name=f"{files.name}{FOOOCUS}", address=f"{files.address}{FOOOCUS}")
+
+
+def _check_shape(files: ModelFiles) -> None:
+    """That the U-Net can be what Fooocus' files were made for, from its settings alone. Raises BackboneError."""
+    channels: object = None
+    if files.path.is_file():
+        shapes = safetensors_shapes(files.path)
+        first = shapes.get(f"{_UNET}input_blocks.0.0.weight", ())
+        channels, sdxl = (first[1] if len(first) == 4 else None), any(key.startswith(_SDXL) for key in shapes)
+    else:
+        try:
+            config = json.loads((files.path / "unet" / "config.json").read_text(encoding="utf-8"))
+            channels, sdxl = config.get("in_channels"), config.get("addition_embed_type") == "text_time"
+        except (OSError, ValueError, AttributeError):
+            sdxl = False
+    if channels != 4 or not sdxl:
+        kind = f"a U-Net of {channels} channels{' without' if not sdxl else ' with'} SDXL's size conditioning"
+        raise BackboneError(
+            f"{files.path} is {kind}: Fooocus' head and patch are made for a four-channel SDXL, use one or leave "
+            f"out {FOOOCUS}"
+        )
 
 
 def _from_file(name: str, path: Path, download: bool) -> ModelFiles:
@@ -174,13 +211,13 @@ def _from_file(name: str, path: Path, download: bool) -> ModelFiles:
         )
     if path.suffix != ".safetensors":
         raise UnknownModelError(f"{path} is no model: give a folder in the diffusers layout or a .safetensors file")
-    keys = safetensors_keys(path)
+    keys = safetensors_shapes(path)
     if not any(key.startswith(_UNET) for key in keys):
         raise BackboneError(
             f"{path} holds no whole checkpoint ({_UNET}… is not in it): a LoRA is no model but is used with one"
         )
     beside = path.with_suffix("")
-    if beside.is_dir():
+    if (beside / INDEX).is_file():
         return ModelFiles(name, path, beside)
     parts = "sdxl-parts" if any(key.startswith(_SDXL) for key in keys) else "sd15-parts"
     return ModelFiles(name, path, locate_part(parts, download=download))
@@ -190,7 +227,8 @@ def _from_hub(text: str, repository: str, revision: str | None, download: bool) 
     check_licence(text, entry_of(text))
     folder = _whole(text, repository, lambda: repository_on_disk(repository, revision), download)
     single = single_file_of(folder)
-    return ModelFiles(text, folder) if single is None else _from_file(text, single, download)
+    files = ModelFiles(text, folder) if single is None else _from_file(text, single, download)
+    return replace(files, address=text, entry=entry_of(text))
 
 
 def _whole(name: str, location: str, look: Callable[[], OnDisk], download: bool) -> Path:
@@ -214,8 +252,8 @@ def _whole(name: str, location: str, look: Callable[[], OnDisk], download: bool)
     )
 
 
-def safetensors_keys(path: Path) -> Collection[str]:
-    """The names of the tensors in a file, from its header; the file must be as long as the header says.
+def safetensors_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
+    """The names and shapes of the tensors in a file, from its header; the file must be as long as the header says.
 
     Raises:
         BackboneError: not safetensors, or cut short.
@@ -230,6 +268,6 @@ def safetensors_keys(path: Path) -> Collection[str]:
         end = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
         if end != path.stat().st_size:
             raise ValueError
+        return {name: tuple(tensor["shape"]) for name, tensor in header.items()}
     except (OSError, ValueError, struct.error, TypeError, KeyError, AttributeError) as error:
         raise BackboneError(f"{path} is not a whole safetensors file: copy or download it again") from error
-    return frozenset(header)

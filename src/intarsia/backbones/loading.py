@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intarsia.backbones.backbone import DEFAULT_BACKGROUND_PROMPT, Backbone
-from intarsia.backbones.catalog import catalog
 from intarsia.backbones.errors import BackboneError
 from intarsia.backbones.fooocus_head import load_head
 from intarsia.backbones.fooocus_patch import load_patch, merge_patch
@@ -20,6 +19,7 @@ from intarsia.backbones.weights import (
     INDEX,
     OPTIONAL_PARTS,
     layout_of,
+    part_files,
     part_variant,
     parts_of,
     weight_files,
@@ -61,15 +61,6 @@ def load_backbone(
     return backbone
 
 
-def load_folder(name: str, folder: Path, device: str | torch.device, dtype: torch.dtype | None) -> Backbone:
-    """A model folder with all its parts, of one or two text towers, whatever its U-Net reads.
-
-    Raises:
-        BackboneError: parts, weights or settings are missing or corrupt.
-    """
-    return load_parts(ModelFiles(name, folder), device, dtype)
-
-
 def load_parts(files: ModelFiles, device: str | torch.device, dtype: torch.dtype | None) -> Backbone:
     """A model's parts from its files, whatever its U-Net reads.
 
@@ -85,14 +76,18 @@ def load_parts(files: ModelFiles, device: str | torch.device, dtype: torch.dtype
     with _quietly():
         if files.parts is None:
             _require_parts(folder)
-            parts: dict[str, Any] = {part: _load_part(folder, part, dtype) for part in parts_of(folder)}
+            formats = {"unet": _stored_format(folder)} if files.patch is not None else {}
+            parts: dict[str, Any] = {
+                part: _load_part(folder, part, formats.get(part, dtype)) for part in parts_of(folder)
+            }
             if dtype is torch.float16 and parts["vae"].config.get("force_upcast", False):
                 parts["vae"] = _load_part(folder, "vae", torch.float32)
         else:
-            parts = load_single_file(files.path, folder, dtype)
+            parts = load_single_file(files.path, folder, dtype, unchanged=() if files.patch is None else ("unet",))
             scheduler |= single_file_schedule(files.path)
     if files.patch is not None:
-        merge_patch(parts["unet"], load_patch(files.patch), keep_originals=False)
+        # Added to the weights as they are in the file, and rounded once.
+        merge_patch(parts["unet"], load_patch(files.patch), keep_originals=False, dtype=dtype)
     for module in parts.values():
         module.eval().requires_grad_(False).to(device)
     if files.head is not None:
@@ -114,9 +109,10 @@ def load_parts(files: ModelFiles, device: str | torch.device, dtype: torch.dtype
         force_zeros_for_empty_prompt=bool(index.get("force_zeros_for_empty_prompt", second is not None)),
         image_mean=mean,
         image_std=std,
-        licence=catalog[files.name].licence if files.name in catalog else None,
+        licence=None if files.entry is None else files.entry.licence,
         background_prompt=_background_prompt(folder),
-        other_weights=tuple(path for path in (files.head, files.patch) if path is not None),
+        address=files.address,
+        other_weights=files.other_weights,
     )
 
 
@@ -198,6 +194,16 @@ def _load_part(folder: Path, part: str, dtype: torch.dtype) -> Any:
     if wrong:
         raise BackboneError(f"weights of {part!r} in {folder} do not fit their config: {'; '.join(wrong)}")
     return module
+
+
+def _stored_format(folder: Path) -> torch.dtype:
+    """The number format of a U-Net's weights on disk; float32 for an unusual one."""
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(str(part_files(folder, "unet")[0]), framework="pt") as stream:
+        stored = stream.get_slice(next(iter(stream.keys()))).get_dtype()
+    return {"F16": torch.float16, "BF16": torch.bfloat16}.get(stored, torch.float32)
 
 
 def _load_tokenizer(folder: Path, part: str, tower: Any) -> Any:

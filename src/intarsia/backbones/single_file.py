@@ -3,7 +3,7 @@ the parts of a diffusers model: strictly, every tensor used and every parameter 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from intarsia.backbones.ldm_parts import CLIP, OPEN_CLIP, UNET, VAE, Kind, Sourc
 if TYPE_CHECKING:
     import torch
 
-_PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
 _PARTS: Mapping[Kind, tuple[str, ...]] = {
     "sdxl": ("unet", "vae", "text_encoder", "text_encoder_2"),
     "sd1": ("unet", "vae", "text_encoder"),
@@ -43,12 +42,6 @@ _WITH = {
 }
 # The file's own words for what its U-Net predicts (modelspec and ComfyUI) -> diffusers'.
 _PREDICTS = {"v": "v_prediction", "v_prediction": "v_prediction", "epsilon": "epsilon"}
-
-
-def is_single_file(path: str | Path) -> bool:
-    """Whether a model's address names one file of weights rather than a folder; the file need not exist."""
-    path = Path(path).expanduser()
-    return path.is_file() or (path.suffix.lower() in {".safetensors", *_PICKLES} and not path.is_dir())
 
 
 def single_file_kind(path: str | Path) -> Kind:
@@ -94,18 +87,15 @@ def single_file_schedule(path: str | Path) -> dict[str, Any]:
     return settings
 
 
-def single_file_prediction_type(path: str | Path) -> str | None:
-    """What a checkpoint says its U-Net predicts; None where it says nothing. Raises as `single_file_schedule`."""
-    prediction: str | None = single_file_schedule(path).get("prediction_type")
-    return prediction
-
-
-def load_single_file(file: str | Path, parts: str | Path, dtype: torch.dtype) -> dict[str, Any]:
+def load_single_file(
+    file: str | Path, parts: str | Path, dtype: torch.dtype, *, unchanged: Collection[str] = ()
+) -> dict[str, Any]:
     """The U-Net, the VAE and the text encoder or encoders of a checkpoint: frozen, in eval mode, on the CPU.
 
     `parts`: a folder in the diffusers layout, with or without weights, whose `config.json`s say how the model is
-    built; the number of input channels is the file's own. One tensor after the other is read and cast to `dtype`. A
-    VAE that asks for it (`force_upcast`) is float32 where the rest is float16.
+    built; the number of input channels is the file's own. One tensor after the other is read and cast to `dtype`, but
+    for the `unchanged` parts, which keep the file's precision. A VAE that asks for it (`force_upcast`) is float32 where
+    the rest is float16.
 
     Raises:
         BackboneError: see `single_file_kind`; or settings are missing, a parameter has no tensor in the file or one of
@@ -124,11 +114,12 @@ def load_single_file(file: str | Path, parts: str | Path, dtype: torch.dtype) ->
         _require_fit(file, parts, modules, plans, shapes)
         for part, module in modules.items():
             upcast = part == "vae" and dtype is torch.float16 and module.config.get("force_upcast", False)
+            target = None if part in unchanged else torch.float32 if upcast else dtype
             wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-            state = {
-                name: _read(file, weights, source, wanted[name]).to(torch.float32 if upcast else dtype, copy=True)
-                for name, source in plans[part].items()
-            }
+            state = {}
+            for name, source in plans[part].items():
+                tensor = _read(file, weights, source, wanted[name])
+                state[name] = tensor.to(target or tensor.dtype, copy=True)
             module.load_state_dict(state, strict=True, assign=True)
             module.eval().requires_grad_(False)
     return modules

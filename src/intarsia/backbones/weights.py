@@ -114,6 +114,11 @@ def hash_files(root: Path, paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+def _content_hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def model_hash(path: Path, others: Sequence[Path] = ()) -> str:
     """sha256 of the weights in a model's folder or single file: `Backbone.hash` of what is loaded from it. Through the
     base's hash in its index, a difference's hash says what its base is, too.
@@ -125,8 +130,11 @@ def model_hash(path: Path, others: Sequence[Path] = ()) -> str:
     """
     if not path.is_dir() and not path.is_file():
         raise BackboneError(f"{path} does not exist: give a model folder or a .safetensors file")
-    root, files = (path.parent, [path]) if path.is_file() else (path, weight_files(path))
+    if not others and path.is_file():
+        # Such files are renamed often: the name has no part in it.
+        return cached_hash([path], lambda: _content_hash(path))
     if not others:
-        return cached_hash(files, lambda: hash_files(root, files))
+        files = weight_files(path)
+        return cached_hash(files, lambda: hash_files(path, files))
     parts = [model_hash(path), *(model_hash(other) for other in others)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -36,6 +36,7 @@ def replay(
       intarsia replay out.png
       intarsia replay out.png -o again.png
     """
+    from intarsia.backbones import UnknownModelError, locate_model
     from intarsia.editing import preflight
     from intarsia.imaging import Picture
     from intarsia.result import check_output, read_recipe
@@ -45,9 +46,13 @@ def replay(
             check_output(output, overwrite=overwrite)
         recipe = read_recipe(picture)
         before = Picture.load(picture)
-        preflight(recipe.request.replace(model=model or recipe.request.model), picture.parent)
+        try:
+            found = locate_model(model or recipe.request.model, beside=picture.parent)
+        except UnknownModelError as error:
+            raise UnknownModelError(f"{error}; where the recipe's model is now may be said by --model") from error
+        preflight(recipe.request.replace(model=found.address), picture.parent)
         dtype = recipe.environment.get("dtype", "float32")
-        studio = open_studio(model or recipe.request.model, device, dtype, memory)
+        studio = open_studio(found.address, device, dtype, memory)
         with progress_bar("replay", json) as advance:
             result = studio.replay(picture, lambda done, total: advance(done, total, ""))
         if output is not None:

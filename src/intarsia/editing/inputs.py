@@ -86,7 +86,7 @@ def preflight(request: EditRequest, folder: Path | None = None) -> EditRequest:
             f"unknown scheduler {request.scheduler!r}: use one of {', '.join(sorted(SCHEDULERS))}, "
             "or the class name of a diffusers scheduler"
         )
-    name, model_folder = find_model(request.model)
+    name, model_folder = find_model(request.model, beside=folder)
     if request.verb == "add":
         find_model(find_add_model(request.add_model, folder))
     if inputs.references:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from intarsia.backbones import address_of, catalog, find_model, load_instruct_model, share_memory_plan
+from intarsia.backbones import catalog, find_model, load_instruct_model, share_memory_plan
 from intarsia.editing.errors import EditingError
 from intarsia.editing.pictures import find
 from intarsia.request import EditRequest
@@ -26,7 +26,7 @@ class InstructModels:
     @property
     def default(self) -> dict[str, str]:
         """The field of a request that names the model that was given, if one was."""
-        return {} if self._given is None else {"add_model": _name_of(self._given)}
+        return {} if self._given is None else {"add_model": self._given.known_as}
 
     def of(self, request: EditRequest, folder: Path | None = None) -> Backbone:
         """The request's instruction model; folders are also looked for in `folder`.
@@ -44,7 +44,7 @@ class InstructModels:
         return model
 
     def _load(self, name: str, folder: Path | None) -> Backbone:
-        if self._given is not None and name == _name_of(self._given):
+        if self._given is not None and name == self._given.known_as:
             return self._given
         where = find_add_model(name, folder)
         _, path = find_model(where)
@@ -60,10 +60,6 @@ class InstructModels:
 def find_add_model(name: str, folder: Path | None = None) -> str:
     """What to load an instruction model by: its name in the catalog, or its folder."""
     return name if name in catalog else find(name, folder)
-
-
-def _name_of(model: Backbone) -> str:
-    return address_of(model.name, model.path)
 
 
 def _base_hash(path: Path) -> str | None:

@@ -41,10 +41,10 @@ def reference_model_of(given: str | None, model: str, model_folder: Path | None,
     """
     if given is not None and given in catalog:
         part = locate_part(given)
-        found = sorted(part.rglob("ip-adapter*.safetensors"))
-        if len(found) != 1:
+        named = [name for name in catalog[given].needs if Path(name).name.startswith("ip-adapter")]
+        if not named:
             raise ReferenceModelError(f"{given!r} is no model for references: use ip-adapter-sdxl or ip-adapter-sd15")
-        return found[0]
+        return part / named[0]
     if given is not None:
         check_licence(given, None)
         path = Path(find(given, folder))

@@ -289,14 +289,14 @@ def notes_of(run: str | Path) -> dict[str, int]:
 def _weights(tools: PairTools) -> dict[str, JSON]:
     """The hashes of the backbones that remove and score, which are not loaded for it; None for one that is not on this
     machine. Raises BackboneError."""
-    from intarsia.backbones import MissingWeightsError, find_model, model_hash
+    from intarsia.backbones import MissingWeightsError, locate_model
 
     found: dict[str, JSON] = {}
     for use, kind, option in (("remover", "studio", tools.remover.option), ("scorer", "towers", tools.helpers.scorer)):
         name, _, model = option.partition(":")
         if name == kind:
             try:
-                found[use] = model_hash(find_model(model)[1])
+                found[use] = locate_model(model).hash
             except MissingWeightsError:
                 found[use] = None
     return found
