@@ -160,6 +160,10 @@ def test_any_repository_can_be_fetched_by_its_name(hub: Hub) -> None:
     hub.repositories["someone/helper"] = {"config.json": b"{}", "model.safetensors": b"w", "pytorch_model.bin": b"p"}
     (helper,) = fetch_model("someone/helper")
     assert helper.files == 2
+    talk = {"chat_template.jinja": b"{{ messages }}", "tokenizer.model": b"pieces", "own.py": b"", "optimizer.pt": b""}
+    hub.repositories["someone/talker"] = {"config.json": b"{}", "model.safetensors": b"w", **talk}
+    (talker,) = fetch_model("someone/talker")
+    assert talker.files == 4 and {path.name for path in talker.folder.iterdir()} >= {*list(talk)[:2]}
     hub.repositories["someone/file"] = {"README.md": b"", "picture_xl.fp16.safetensors": b"w" * 8}
     assert fetch_model("someone/file")[0].files == 1
 

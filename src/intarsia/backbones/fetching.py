@@ -23,6 +23,8 @@ from intarsia.backbones.weights import INDEX, WEIGHT_STEMS
 _ROOM = 1.01
 """Of the bytes to come so many must be free."""
 _STEMS = frozenset(WEIGHT_STEMS.values())
+_FLAT = (".json", ".txt", ".safetensors", ".jinja", "tokenizer.model")
+"""How the files end that transformers reads, chat templates and tokenizers among them."""
 _WEIGHTS = re.compile(r"(?P<stem>[^.]+?)(?:-\d{5}-of-\d{5})?(?P<variant>(?:\.\w+)*?)(?:-\d{5}-of-\d{5})?")
 
 
@@ -170,7 +172,7 @@ def _choose(source: _Source, names: Collection[str]) -> tuple[list[str], tuple[s
         suffixes = (".json", ".txt", ".safetensors")
         wanted = [INDEX, *(n for n in names if "/" in n and n.endswith(suffixes) and n[:15] != "safety_checker/")]
     elif "config.json" in root:
-        wanted = [name for name in root if name.endswith((".json", ".txt", ".safetensors"))]
+        wanted = [name for name in root if name.endswith(_FLAT)]
         needs = ("config.json",)
     else:
         wanted = [name for name in root if name.endswith(".safetensors")]

@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,12 @@ from PIL import Image
 
 from intarsia.errors import OutputError
 from intarsia.imaging import write_file_atomically
-from intarsia.perception.errors import HelperAwayError, HelperError, PerceptionError
+from intarsia.perception.errors import HelperAwayError, HelperError, PerceptionError, public, shortened
 
 _PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _MOST_BYTES = 1 << 20
+_MOST_SENT_BACK = 4000
 Answer = TypeVar("Answer")
 
 
@@ -47,12 +48,19 @@ class _RetryableError(Exception):
         self.pause = pause
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Another address would get the key and the photos, too."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 @dataclass(frozen=True)
 class ChatClient:
-    """POSTs to `base_url`/chat/completions.
+    """POSTs to `base_url`/chat/completions; redirects are not followed.
 
     Args:
-        base_url: such as "http://localhost:8000/v1".
+        base_url: such as "http://localhost:8000/v1"; a query is sent but never shown or kept.
         api_key_env: name of the environment variable that holds the key; unset means no key is sent.
         timeout: seconds per attempt.
         retries: further attempts after a timeout, a busy server (whose Retry-After is heeded up to half a minute) or
@@ -75,9 +83,19 @@ class ChatClient:
     timeouts_are_away: bool = False
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise self.error(f"{self.base_url!r} is not the address of an endpoint: use http(s)://HOST/v1")
+        try:
+            parts = urlsplit(self.base_url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            named = "@" in parts.netloc
+        except ValueError:
+            usable = named = False
+        if named:
+            raise self.error(
+                "the address of an endpoint cannot hold a name and a password: put the key into the environment "
+                f"variable {self.api_key_env} and use http(s)://HOST/v1"
+            )
+        if not usable or not _plain(self.base_url) or " " in self.base_url:
+            raise self.error(f"{public(self.base_url)!r} is not the address of an endpoint: use http(s)://HOST/v1")
         if self.timeout <= 0 or self.retries < 0:
             raise self.error(
                 f"timeout {self.timeout} and retries {self.retries}: use more than 0 seconds and 0 or more retries"
@@ -85,8 +103,12 @@ class ChatClient:
 
     @property
     def url(self) -> str:
-        """The address that is posted to."""
-        return self.base_url.rstrip("/") + "/chat/completions"
+        """The address that is posted to, without its query."""
+        return self._address("")
+
+    def _address(self, query: str) -> str:
+        parts = urlsplit(self.base_url)
+        return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/chat/completions", query, ""))
 
     def ask(
         self,
@@ -114,19 +136,20 @@ class ChatClient:
                 found = _content_of(self._post(sent))
                 try:
                     result = read(found)
-                except PerceptionError as error:
-                    sent = _corrected(body, found, error)
-                    raise _RetryableError(f"answered with JSON of another form than asked for ({error})") from error
+                except (PerceptionError, RecursionError) as error:
+                    reason = shortened(str(error))
+                    sent = _corrected(body, found, reason)
+                    raise _RetryableError(f"answered with JSON of another form than asked for ({reason})") from error
                 break
             except _RetryableError as error:
                 problem = error
         else:
             raise self._error(problem.away)(
-                f"{self.model} at {self.url} {problem} ({self.retries + 1} attempts): {self.advice}"
+                f"{shortened(self.model, 80)} at {self.url} {problem} ({self.retries + 1} attempts): {self.advice}"
             )
         if cached is not None:
             # A cache that cannot be written costs another question next time, no more.
-            with suppress(OSError, OutputError):
+            with suppress(OSError, OutputError, RecursionError):
                 cached.parent.mkdir(parents=True, exist_ok=True)
                 write_file_atomically(cached, json.dumps(found).encode(), overwrite=True)
         return result
@@ -159,7 +182,7 @@ class ChatClient:
     def _kept(self, body: bytes, read: Callable[[Any], Answer]) -> Answer | None:
         cached = self._cached(body)
         if cached is not None and cached.is_file():
-            with suppress(PerceptionError, OSError, ValueError):
+            with suppress(PerceptionError, OSError, ValueError, RecursionError):
                 return read(json.loads(cached.read_text(encoding="utf-8")))
         return None
 
@@ -171,11 +194,18 @@ class ChatClient:
 
     def _post(self, body: bytes) -> bytes:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if key := os.environ.get(self.api_key_env):
+        if key := os.environ.get(self.api_key_env, "").strip():
+            if not _plain(key):
+                raise self._error(True)(
+                    f"the environment variable {self.api_key_env} holds what cannot be a key (line breaks, or letters "
+                    "that are not ASCII): put a valid key into it"
+                )
             headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(self.url, data=body, headers=headers, method="POST")
+        address = self._address(urlsplit(self.base_url).query)
+        request = urllib.request.Request(address, data=body, headers=headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+            opener = urllib.request.build_opener(_NoRedirects)
+            with opener.open(request, timeout=self.timeout) as response:
                 answer: bytes = response.read(_MOST_BYTES)
                 return answer
         except urllib.error.HTTPError as error:
@@ -183,9 +213,11 @@ class ChatClient:
                 text, pause = f"answered with HTTP status {error.code}", _asked_pause(error.headers.get("Retry-After"))
                 raise _RetryableError(text, away=error.code in _AWAY, pause=pause) from error
             hint = "check the address and the model's name"
+            if 300 <= error.code < 400:
+                hint = "it sends questions on to another address, which is not followed: use the final address"
             if error.code in (401, 403):
                 hint = f"put a valid key into the environment variable {self.api_key_env}"
-            refused = self._error(error.code in _AWAY)
+            refused = self._error(error.code in _AWAY or error.code < 400)
             raise refused(f"{self.url} refused the question with HTTP status {error.code}: {hint}") from error
         except TimeoutError as error:
             raise self._silence() from error
@@ -195,7 +227,7 @@ class ChatClient:
                 raise self._silence() from error
             # What fails while connecting comes as URLError; a connection that breaks later may be this picture's fault.
             away = isinstance(error, urllib.error.URLError)
-            raise _RetryableError(f"cannot be reached ({reason})", away=away) from error
+            raise _RetryableError(f"cannot be reached ({shortened(str(reason), 160)})", away=away) from error
 
     def _silence(self) -> _RetryableError:
         return _RetryableError(f"gave no answer within {self.timeout:g} s", away=self.timeouts_are_away)
@@ -206,16 +238,20 @@ def _content_of(answer: bytes) -> Any:
         text = json.loads(answer)["choices"][0]["message"]["content"]
         # Some models wrap the object in a code fence.
         return json.loads(text[text.index("{") : text.rindex("}") + 1])
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise _RetryableError("answered with something that is not the JSON asked for") from error
 
 
-def _corrected(body: bytes, found: Any, error: PerceptionError) -> bytes:
-    """The question once more, after the wrong answer and what was wrong with it."""
+def _corrected(body: bytes, found: Any, reason: str) -> bytes:
+    """The question once more, after the beginning of the wrong answer and what was wrong with it."""
     question = json.loads(body)
+    try:
+        said = json.dumps(found)[:_MOST_SENT_BACK]
+    except RecursionError:
+        return body
     question["messages"] += [
-        {"role": "assistant", "content": json.dumps(found)},
-        {"role": "user", "content": f"That cannot be used: {error}. Answer again with the whole JSON object only."},
+        {"role": "assistant", "content": said},
+        {"role": "user", "content": f"That cannot be used: {reason}. Answer again with the whole JSON object only."},
     ]
     return json.dumps(question, sort_keys=True).encode()
 
@@ -226,11 +262,14 @@ def _asked_pause(header: str | None) -> float:
         seconds = float(header or 0)
     except ValueError:
         try:
-            moment = parsedate_to_datetime(header or "")
-        except ValueError:
+            seconds = parsedate_to_datetime(header or "").timestamp() - time.time()
+        except (ValueError, OverflowError, OSError):
             return 0.0
-        seconds = moment.timestamp() - time.time()
     return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_PAUSE)
+
+
+def _plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _data_url(pixels: NDArray[np.uint8]) -> str:

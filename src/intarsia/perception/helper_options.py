@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from intarsia.perception.chat_client import ChatClient
-from intarsia.perception.errors import HelperError
+from intarsia.perception.errors import HelperError, public
 from intarsia.perception.helpers import Captioner, Detector, QualityScorer, Segmenter, Tagger
 from intarsia.perception.noise import Noise
 
@@ -45,9 +45,9 @@ class Helpers:
             name, _, rest = option.partition(":")
             if name not in forms or (name == "truth") != (not rest):
                 known = ", ".join(forms.values())
-                raise HelperError(f"{kind} {option!r} is unknown: use {known}")
+                raise HelperError(f"{kind} {public(option)!r} is unknown: use {known}")
             if "#" in forms[name] and not all(rest.rpartition("#")[::2]):
-                raise HelperError(f"{kind} {option!r} lacks a part: write {forms[name]}")
+                raise HelperError(f"{kind} {public(option)!r} lacks a part: write {forms[name]}")
 
     def load_tagger(self) -> Tagger:
         """Raises HelperError."""

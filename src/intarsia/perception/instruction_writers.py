@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from intarsia.perception.chat_client import ChatClient
-from intarsia.perception.errors import HelperAwayError, HelperError
+from intarsia.perception.errors import HelperAwayError, HelperError, public
 from intarsia.perception.helpers import BoolArray, Box, Description, Photo, crop, cut_out
 from intarsia.perception.noise import Noise
 
@@ -198,7 +198,7 @@ class WriterOption:
             option = getattr(self, kind)
             name, _, rest = option.partition(":")
             if option not in plain and (name != "openai" or not all(rest.rpartition("#")[::2])):
-                raise HelperError(f"{kind} {option!r} is unknown: use {', '.join(plain)} or openai:URL#MODEL")
+                raise HelperError(f"{kind} {public(option)!r} is unknown: use {', '.join(plain)} or openai:URL#MODEL")
 
     def load_describer(self) -> Describer | None:
         """None where nothing is to be described."""

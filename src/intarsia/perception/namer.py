@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from intarsia.perception.errors import NamerError
-from intarsia.perception.vocabulary import KINDS
+from intarsia.perception.errors import NamerError, public, quoted
+from intarsia.perception.vocabulary import KINDS, Vocabulary
 
 if TYPE_CHECKING:
     from intarsia.backbones import Backbone
@@ -66,10 +66,10 @@ def checked_attributes(content: Any, source: str) -> dict[str, list[str]]:
     result: dict[str, list[str]] = {}
     for kind, values in content.items():
         if kind not in KINDS:
-            raise NamerError(f"{source} has the unknown kind {kind!r}: use {', '.join(KINDS)}")
+            raise NamerError(f"{source} has the unknown kind {quoted(kind)}: use {', '.join(KINDS)}")
         values = [values] if isinstance(values, str) else values
         if values is not None and not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
-            raise NamerError(f"{source} has values of {kind!r} that are not words: write {kind}: [word, word]")
+            raise NamerError(f"{source} has values of {quoted(kind)} that are not words: write {kind}: [word, word]")
         words = [" ".join(value.lower().split()) for value in values or ()]
         if unique := [word for word in dict.fromkeys(words) if word]:
             result[str(kind)] = unique
@@ -81,8 +81,24 @@ def _cache_folder() -> Path:
 
 
 def check_namer_option(option: str) -> None:
-    """Whether `namer_from_option` knows the text, without any model. Raises NamerError."""
-    _parsed(option)
+    """That `namer_from_option` knows the text, and that what it names is there; no model is loaded, no server asked.
+
+    Raises:
+        NamerError, HelperError, VocabularyError, LicenceError, MissingWeightsError.
+    """
+    from intarsia.perception.loading import check_there
+
+    kind, where, detail = _parsed(option)
+    if kind == "yaml":
+        YamlNamer(where).name((), (), "")
+    elif kind == "openai":
+        from intarsia.perception.chat_namer import ChatNamer
+
+        ChatNamer(where, detail)
+    elif kind in ("clip", "vlm"):
+        if detail:
+            Vocabulary.load(detail)
+        check_there(kind, where)
 
 
 def namer_from_option(option: str, backbone: Backbone) -> AttributeNamer:
@@ -137,4 +153,4 @@ def _parsed(option: str) -> tuple[str, str, str]:
         model, mark, words = rest.partition("#")
         if model and bool(mark) == bool(words):
             return kind, model, words
-    raise NamerError(f"namer {option!r} is unknown: use {_FORMS}")
+    raise NamerError(f"namer {public(option)!r} is unknown: use {_FORMS}")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intarsia.imaging import Mask, Window
-from intarsia.perception.errors import NamerError
+from intarsia.perception.errors import NamerError, quoted
 from intarsia.perception.helpers import BoolArray, FloatArray, Pixels
 from intarsia.perception.namer import AttributeNamer, checked_attributes
 from intarsia.perception.vocabulary import KINDS
@@ -46,8 +46,9 @@ _RECOMBINE = (
     "English phrase of one photo, such as 'a photo of a red wooden {class_noun} with white dots': it holds the words "
     "'{class_noun}' once and 1 to 3 attributes of different kinds, in front of these words or behind them, and nothing "
     "else: no place, no name, no made-up word. List the attributes of each caption as they are written in it. This is "
-    "set {part} of random draw {seed}. Answer with the JSON object only."
+    "set {part} of random draw {seed}.{earlier} Answer with the JSON object only."
 )
+_EARLIER = " These captions were in earlier sets, so none of them again: {texts}."
 _CONFLICTS = (
     "These are the attributes of a certain {class_noun}: {dictionary}. It is to be painted as this prompt says: "
     "{prompt!r}. Which of these attributes does the prompt contradict, so that the {class_noun} cannot have them in "
@@ -137,11 +138,20 @@ class AskingAdvisor:
         for part, start in enumerate(range(0, count, _AT_ONCE), start=1):
             wanted = min(_AT_ONCE, count - start)
             question = _RECOMBINE.format(
-                class_noun=noun, dictionary=_told(dictionary), count=wanted, part=part, seed=seed
+                class_noun=noun,
+                dictionary=_told(dictionary),
+                count=wanted,
+                part=part,
+                seed=seed,
+                earlier=_EARLIER.format(texts="; ".join(one.text for one in prompts)) if prompts else "",
             )
 
-            def read(content: Any, wanted: int = wanted) -> list[RegularPrompt]:
-                return checked_prompts(content, noun, wanted, self.source)
+            earlier = tuple(prompts)
+
+            def read(
+                content: Any, wanted: int = wanted, earlier: Sequence[RegularPrompt] = earlier
+            ) -> list[RegularPrompt]:
+                return checked_prompts(content, noun, wanted, self.source, earlier)
 
             prompts += self.asker.ask(question, (), RECOMBINE_SCHEMA, "prompts", read)
         return prompts
@@ -167,12 +177,15 @@ class AskingAdvisor:
         return checked_attributes(content, self.source)
 
 
-def checked_prompts(content: Any, class_noun: str, count: int, source: str) -> list[RegularPrompt]:
-    """The answer to the second request, the first `count` of its prompts.
+def checked_prompts(
+    content: Any, class_noun: str, count: int, source: str, earlier: Sequence[RegularPrompt] = ()
+) -> list[RegularPrompt]:
+    """The answer to the second request, the first `count` of its prompts; `earlier`: those of answers before it.
 
     Raises:
         NamerError: of another form, too few, or a prompt without the class noun, with none or more than three
-            attributes, with two of a kind, or with one that its text does not hold; names `source`.
+            attributes, with two of a kind, or with one that its text does not hold, or one that was there before;
+            names `source`.
     """
     given = content.get("prompts") if isinstance(content, Mapping) else None
     if not isinstance(given, list):
@@ -180,8 +193,13 @@ def checked_prompts(content: Any, class_noun: str, count: int, source: str) -> l
     if len(given) < count:
         raise NamerError(f"{source} gives {len(given)} prompts: {count} were asked for")
     prompts = [_prompt(one, class_noun, source) for one in given[:count]]
-    if len({prompt.text.lower() for prompt in prompts}) < len(prompts):
-        raise NamerError(f"{source} gives the same prompt twice: no two alike were asked for")
+    seen = {prompt.text.lower() for prompt in earlier}
+    again = []
+    for prompt in prompts:
+        again += [quoted(prompt.text)] if prompt.text.lower() in seen else []
+        seen.add(prompt.text.lower())
+    if again:
+        raise NamerError(f"{source} gives the same prompt twice ({', '.join(again)}): no two alike were asked for")
     return prompts
 
 
@@ -192,28 +210,32 @@ def _prompt(given: Any, class_noun: str, source: str) -> RegularPrompt:
         raise NamerError(f"{source} gives a prompt of another form: text and attributes were asked for")
     text = " ".join(text.split()).rstrip(".")
     if not _TEXT.fullmatch(text) or len(text) > _LONGEST:
-        raise NamerError(f"{source} gives the prompt {text[:60]!r}: a caption of plain words was asked for")
+        raise NamerError(f"{source} gives the prompt {quoted(text)}: a caption of plain words was asked for")
     if not holds(text, class_noun):
-        raise NamerError(f"{source} gives the prompt {text!r} without {class_noun!r}: each must hold it")
+        raise NamerError(f"{source} gives the prompt {quoted(text)} without {class_noun!r}: each must hold it")
     attributes: dict[str, str] = {}
     for one in listed:
         kind, value = (one.get("kind"), one.get("value")) if isinstance(one, Mapping) else (None, None)
         if kind not in KINDS or not isinstance(value, str) or kind in attributes:
-            raise NamerError(f"{source} gives {text!r} with {one!r}: one value of each of {', '.join(KINDS)} at most")
+            raise NamerError(
+                f"{source} gives {quoted(text)} with {quoted(one)}: one value of each of {', '.join(KINDS)} at most"
+            )
         value = " ".join(value.lower().split())
         if not _VALUE.fullmatch(value) or value == class_noun.lower() or not holds(text, value):
-            raise NamerError(f"{source} gives {text!r} with the attribute {value!r}: use words of the prompt")
+            raise NamerError(
+                f"{source} gives {quoted(text)} with the attribute {quoted(value)}: use words of the prompt"
+            )
         attributes[kind] = value
     if not 1 <= len(attributes) <= _MOST_ATTRIBUTES:
-        raise NamerError(f"{source} gives {text!r} with {len(attributes)} attributes: 1 to 3 were asked for")
+        raise NamerError(f"{source} gives {quoted(text)} with {len(attributes)} attributes: 1 to 3 were asked for")
     return RegularPrompt(text, MappingProxyType(attributes))
 
 
 def checked_conflicts(content: Any, dictionary: Attributes, prompt: str, source: str) -> list[str]:
-    """The answer to the third request, as written in the dictionary.
+    """The answer to the third request, as written in the dictionary, without what the prompt itself says.
 
     Raises:
-        NamerError: of another form, not the dictionary's, or said by the prompt itself; names `source`.
+        NamerError: of another form, or not the dictionary's; names `source`.
     """
     given = content.get("conflicts") if isinstance(content, Mapping) else None
     if not isinstance(given, list) or not all(isinstance(value, str) for value in given):
@@ -223,10 +245,9 @@ def checked_conflicts(content: Any, dictionary: Attributes, prompt: str, source:
     for value in given:
         word = " ".join(value.lower().split())
         if word not in known:
-            raise NamerError(f"{source} gives the conflict {value!r}: use the dictionary's ({', '.join(known)})")
-        if holds(prompt, word):
-            raise NamerError(f"{source} gives the conflict {value!r}, which the prompt itself says: leave it out")
-        found.append(known[word])
+            raise NamerError(f"{source} gives the conflict {quoted(value)}: use the dictionary's ({', '.join(known)})")
+        # What the prompt says, perhaps of another thing, is not in its own way.
+        found += [] if holds(prompt, word) else [known[word]]
     return list(dict.fromkeys(found))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from intarsia.perception.errors import HelperError, NamerError, PerceptionError
+from intarsia.perception.errors import HelperError, NamerError, PerceptionError, shortened
 from intarsia.perception.requests import AskingAdvisor
 
 Answer = TypeVar("Answer")
@@ -25,7 +25,8 @@ _AGAIN = "\nAn earlier answer was wrong: {problem}. Mind this."
 
 
 class VisionAsker:
-    """An instruct model (Qwen-VL, LLaVA, SmolVLM …) asked through its chat template, decoding greedily.
+    """An instruct model (LLaVA; Qwen-VL and SmolVLM where torchvision is installed, SmolVLM with num2words) asked
+    through its chat template, decoding greedily.
 
     The schema is told in words; JSON is read leniently (code fences, text around it, a trailing comma, Python's
     quotes) and then checked strictly. A wrong answer is told what was wrong and asked again.
@@ -59,8 +60,8 @@ class VisionAsker:
             said = self._said(question + (_AGAIN.format(problem=problem) if problem else ""), pictures)
             try:
                 return read(json_in(said))
-            except PerceptionError as error:
-                problem = str(error)
+            except (PerceptionError, RecursionError) as error:
+                problem = shortened(str(error))
         raise NamerError(
             f"{self._loaded[2]} gives no usable {name} in {self.retries + 1} attempts ({problem}): "
             "use a larger model, openai:URL#MODEL or yaml:PATH"
@@ -127,7 +128,7 @@ def json_in(text: str) -> Any:
     text = text.rpartition("</think>")[2]
     starts = [found.start() for found in re.finditer(r"{", text)][:_MOST_STARTS]
     for start in starts:
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             return json.JSONDecoder().raw_decode(text, start)[0]
         body = re.sub(r",(\s*[\]}])", r"\1", text[start : text.rfind("}") + 1])
         for read in (json.loads, ast.literal_eval):

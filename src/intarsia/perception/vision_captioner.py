@@ -18,7 +18,8 @@ _QUESTION = (
 
 
 class VisionCaptioner:
-    """A model that is asked through its chat template (LLaVA, Qwen-VL, SmolVLM …), or one that only captions (BLIP).
+    """A model that is asked through its chat template (LLaVA …; Qwen-VL and SmolVLM need torchvision), or one that
+    only captions (BLIP).
 
     The description's score is the geometric mean of its tokens' probabilities under greedy decoding.
     """
