@@ -69,16 +69,24 @@ def stock_pipeline() -> Any:
 
 
 @pytest.mark.parametrize("form", LORA_FORMATS)
+def test_a_fused_file_gives_what_the_injected_subject_gave(
+    backbone: Backbone, modules: LoraModules, form: Any, tmp_path: Path
+) -> None:
+    """Of ComfyUI's spelling, which diffusers' reader for these models does not know, this is all the proof."""
+    lora, output = learned(backbone)
+    state, metadata = write_lora(read_lora(lora.state_dict(), modules, lora.metadata()), form, modules)
+    save_lora(tmp_path / "s.safetensors", state, metadata)
+    with FusedLoras.fuse(backbone.modules(), [(read_lora(tmp_path / "s.safetensors", modules), 1.0)]):
+        torch.testing.assert_close(run_unet(backbone.unet), output, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["diffusers", "kohya"])
 def test_stock_diffusers_gives_the_same_output(
     backbone: Backbone, modules: LoraModules, form: Any, tmp_path: Path
 ) -> None:
     lora, output = learned(backbone)
     state, metadata = write_lora(read_lora(lora.state_dict(), modules, lora.metadata()), form, modules)
     save_lora(tmp_path / "s.safetensors", state, metadata)
-    if form == "comfyui":  # which diffusers' reader for these models does not know: ours, then
-        with FusedLoras.fuse(backbone.modules(), [(read_lora(tmp_path / "s.safetensors", modules), 1.0)]):
-            torch.testing.assert_close(run_unet(backbone.unet), output, atol=1e-5, rtol=0)
-        return
     pipe = stock_pipeline()
     assert (run_unet(pipe.unet) - output).abs().max() > 1e-2
     pipe.load_lora_weights(str(tmp_path), weight_name="s.safetensors")
@@ -112,6 +120,23 @@ def test_stock_diffusers_reads_text_towers_and_mixed_ranks(
     for plain, stock, mine in zip(before, outputs(pipe), ours, strict=True):
         assert (plain - mine).abs().max() > 1e-2
         torch.testing.assert_close(stock, mine, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["diffusers", "kohya"])
+def test_stock_diffusers_reads_convolutions(
+    backbone: Backbone, modules: LoraModules, form: Any, tmp_path: Path
+) -> None:
+    whole = random_lora(modules, rank=3, alpha=1.5).layers["unet"]
+    ends = (".conv1", ".conv2", ".conv_shortcut")
+    lora = Lora({"unet": {module: layer for module, layer in whole.items() if module.endswith(ends)}})
+    assert {layer.down.shape[2:] for *_, layer in lora} == {(3, 3), (1, 1)}
+    with FusedLoras.fuse(backbone.modules(), [(lora, 1.0)]):
+        ours = run_unet(backbone.unet)
+    save_lora(tmp_path / "s.safetensors", *write_lora(lora, form, modules))
+    pipe = stock_pipeline()
+    assert (run_unet(pipe.unet) - ours).abs().max() > 1e-2
+    pipe.load_lora_weights(str(tmp_path), weight_name="s.safetensors")
+    torch.testing.assert_close(run_unet(pipe.unet), ours, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(LORA_FORMATS, repeat=2)))
@@ -223,6 +248,62 @@ def test_peft_patterns_give_alphas_and_root_scaling(modules: LoraModules) -> Non
         alphas(use_dora=True)
     with pytest.raises(AdapterKeyError, match="readable alpha"):
         read_lora(state, modules, {"lora_adapter_metadata": "{"})
+
+
+@pytest.mark.parametrize("length", [640, 1152, 640 + 65536])
+def test_a_header_whose_length_begins_like_a_pickle(modules: LoraModules, tmp_path: Path, length: int) -> None:
+    path = tmp_path / "s.safetensors"
+    save_lora(path, by_hand(), {"note": ""})
+    first = int.from_bytes(path.read_bytes()[:8], "little")
+    for size in range(length - first - 8, length - first + 8):
+        save_lora(path, by_hand(), {"note": "x" * size})
+        if int.from_bytes(path.read_bytes()[:8], "little") == length:
+            break
+    assert path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x04")
+    assert list(read_lora(path, modules).layers["unet"]) == [TO_K]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("field", ["lora_alpha", "alpha_pattern"])
+def test_an_alpha_in_metadata_must_be_finite(modules: LoraModules, field: str, bad: float) -> None:
+    state = {f"unet.{TO_K}.lora_A.weight": torch.ones(4, 40), f"unet.{TO_K}.lora_B.weight": torch.ones(32, 4)}
+    said = {"unet.lora_alpha": 2, f"unet.{field}": bad if field == "lora_alpha" else {"to_k": bad}}
+    with pytest.raises(AdapterKeyError, match="finite"):
+        read_lora(state, modules, {"lora_adapter_metadata": json.dumps(said)})
+
+
+def test_pefts_own_files_have_their_alpha_in_a_file_beside(modules: LoraModules, tmp_path: Path) -> None:
+    path, beside = tmp_path / "adapter_model.safetensors", tmp_path / "adapter_config.json"
+    names = [TO_K, TO_K.replace("to_k", "to_v")]
+    state = {}
+    for name, rank in zip(names, (4, 2), strict=True):
+        state[f"base_model.model.{name}.lora_A.weight"] = torch.ones(rank, 40)
+        state[f"base_model.model.{name}.lora_B.weight"] = torch.ones(32, rank)
+    save_lora(path, state, {"format": "pt"})
+    config: dict[str, Any] = {"peft_type": "LORA", "r": 4, "rank_pattern": {"to_v": 2}, "lora_alpha": 8,
+                              "alpha_pattern": {"to_v": 3}}  # fmt: skip
+
+    def alphas(**more: Any) -> list[float]:
+        beside.write_text(json.dumps({**config, **more}))
+        layers = read_lora(path, modules).layers["unet"]
+        return [layers[name].alpha for name in names]
+
+    with pytest.raises(AdapterKeyError, match=r"put the adapter_config\.json"):
+        read_lora(path, modules)
+    with pytest.raises(AdapterKeyError, match=r"adapter_config\.json"):
+        read_lora(state, modules)
+    assert alphas() == [8, 3]
+    assert alphas(use_rslora=True) == [16, 3 * 2**0.5]
+    for wrong, words in (
+        ({"use_dora": True}, "DoRA"), ({"rank_pattern": {}}, "another LoRA"), ({"lora_alpha": "x"}, "readable"),
+        ({"lora_alpha": float("nan")}, "finite"), ({"peft_type": "LOHA"}, "not of a LoRA"), ({"r": None}, "cannot be"),
+    ):  # fmt: skip
+        with pytest.raises(AdapterKeyError, match=words) as caught:
+            alphas(**wrong)
+        assert "\n" not in str(caught.value)
+    beside.unlink()
+    told = {f"base_model.model.{name}.alpha": torch.tensor(1.0) for name in names}
+    assert read_lora({**state, **told}, modules).layers["unet"][TO_K].alpha == 1.0
 
 
 def test_every_unused_doubled_and_lonely_key_is_listed(modules: LoraModules) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.cli.conftest import Run
 from tests.conftest_tiny import save_tiny, tiny_backbone
 from tests.editing.conftest import noise_picture
 
+from intarsia.editing import Studio
 from intarsia.imaging import Picture
 
 
@@ -160,6 +162,28 @@ def test_learning_options(run: Run, folder: Path, model_folder: Path, photo_fold
     refused(run, folder, "someone", *start, *output, "--regular-prompts", "someone")
     refused(run, folder, "vlm:MODEL", *start, *output, "--preset", "smoke", "--regular-prompts", "advisor")
     refused(run, folder, "class noun", *start[:2], "-c", " ", *start[4:], *output, "--preset", "smoke")
+
+
+def test_learning_faults_are_found_before_the_model_is_loaded(
+    run: Run, folder: Path, model_folder: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(Studio, "load", load)
+    blind = folder / "blind"
+    shutil.copytree(model_folder, blind, ignore=shutil.ignore_patterns("image_encoder"))
+    start = ["learn", photo_folder, "-o", folder / "duck.safetensors", "--model", model_folder, "-c"]
+    refused(run, folder, "class noun", *start, " ")
+    refused(run, folder, "vlm:MODEL", *start, "duck", "--regular-prompts", "advisor")
+    refused(run, folder, "'nothing' cannot be loaded", *start, "duck", "--namer", "clip:nothing")
+    refused(run, folder, "'nothing' cannot be loaded", *start, "duck", "--namer", "vlm:nothing")
+    refused(run, folder, "intarsia models fetch someone/clip", *start, "duck", "--namer", "clip:someone/clip")
+    refused(run, folder, "/nofile cannot be read", *start, "duck", "--namer", "yaml:/nofile")
+    refused(run, folder, "ftp://x", *start, "duck", "--namer", "openai:ftp://x#m")
+    refused(run, folder, "float16 loses", *start, "duck", "--dtype", "float16")
+    refused(run, folder, "float7", *start, "duck", "--dtype", "float7")
+    refused(run, folder, "--namer clip:clip", *start[:-2], blind, "-c", "duck")
 
 
 def test_a_subject_of_another_base(run: Run, folder: Path, photo_folder: Path, model_folder: Path) -> None:

@@ -115,6 +115,18 @@ def test_learn_then_insert(run: Run, folder: Path, model_folder: Path, photo_fol
     assert run("replay", folder / "out.png").code == 0
 
 
+def test_a_converted_subject_is_told_what_it_is_for(
+    run: Run, folder: Path, model_folder: Path, photo_folder: Path
+) -> None:
+    ours, theirs = folder / "duck.safetensors", folder / "duck-kohya.safetensors"
+    given = ["--model", model_folder]
+    assert run("learn", photo_folder, "-c", "duck", "-o", ours, "--preset", "smoke", *given).code == 0
+    assert run("convert", ours, "--to", "kohya", "-o", theirs, *given).code == 0
+    insert = ["insert", folder / "scene.png", "--box", "30,20,24,24", "-p", "a duck", "-o", folder / "o.png", *given]
+    done = run(*insert, "--subject", theirs, "--steps", 1)
+    assert done.code == 2 and "another tool's format: use it with --lora" in done.err and "damaged" not in done.err
+
+
 def test_one_photo_works_and_warns(run: Run, folder: Path, model_folder: Path) -> None:
     done = run(
         "learn", folder / "scene.png", "--masks", folder / "mask.png", "-c", "duck",

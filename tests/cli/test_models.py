@@ -50,6 +50,36 @@ def test_the_list_tells_what_is_there_and_what_is_not(run: Run, cache: Path) -> 
     assert text.rstrip().endswith("intarsia models fetch NAME")
 
 
+@pytest.mark.parametrize("columns", ["80", "40", None])
+def test_the_list_can_be_read_where_it_is_narrow(
+    run: Run, monkeypatch: pytest.MonkeyPatch, columns: str | None
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns) if columns else monkeypatch.delenv("COLUMNS")
+    text = run("models").out
+    lines = {line.split()[0]: line for line in text.splitlines() if line}
+    for entry in catalog.values():
+        size = "unknown" if entry.megabytes is None else f"~{entry.megabytes} MB"
+        words = [entry.licence_class, entry.inpaint, size] if entry.kind == "hub" else [entry.licence_class, " MB"]
+        assert all(word in lines[entry.name] for word in words), lines[entry.name]
+        assert len(lines[entry.name]) <= 80 and entry.description[:9] not in text
+    assert "--json" in text
+
+
+def test_the_list_says_what_the_policy_refuses(run: Run) -> None:
+    listed = json.loads(run("models", "--license-policy", "permissive", "--json").out)["models"]
+    found = {row["name"]: row for row in listed}
+    assert {name for name, row in found.items() if row["state"] == "refused"} == {
+        name for name, entry in catalog.items() if entry.licence_class != "permissive"
+    }
+    assert found["sdxl"]["fetch"] is None and found["sam2"]["fetch"] == "intarsia models fetch sam2"
+    lines = run("models", "--license-policy", "permissive").out.splitlines()
+    assert "refused" in next(line for line in lines if line.startswith("sd15 "))
+    assert "refused" not in run("models").out and "INTARSIA_LICENSE_POLICY" not in os.environ
+    done = run("models", "--license-policy", "permissive", "fetch", "sdxl")
+    assert done.code == 2 and "'sdxl' is refused" in done.err
+    assert run("models", "--license-policy", "odd").err.startswith("error: there is no licence policy 'odd'")
+
+
 def test_fetch_says_in_one_line_why_not(run: Run) -> None:
     for arguments, reason in {
         ("sdxl",): "error: 'sdxl' cannot be fetched while HF_HUB_OFFLINE",

@@ -177,3 +177,27 @@ def test_words_are_encoded_with_the_lora_in(studio: Studio, scene: Picture, file
     assert all(key.startswith(("text_encoders.clip_l", "__metadata__")) for key in keys)
     one = studio.insert(scene, prompt="a duck", lora=files / "words.safetensors", **PLACE)
     assert one.picture.sha256 != studio.insert(scene, prompt="a duck", **PLACE).picture.sha256
+
+
+def test_the_strength_that_peft_tells_in_another_file_is_part_of_the_request(
+    studio: Studio, scene: Picture, tmp_path: Path
+) -> None:
+    layers = random_lora(modules_of(studio.backbone), rank=2).layers["unet"]
+    state = {f"base_model.model.{m}.lora_A.weight": layer.down for m, layer in layers.items()}
+    state |= {f"base_model.model.{m}.lora_B.weight": layer.up for m, layer in layers.items()}
+    file, config = tmp_path / "adapter_model.safetensors", tmp_path / "adapter_config.json"
+    save_lora(file, state, {})
+    found = []
+    for alpha in (1.0, 6.0):
+        config.write_text(json.dumps({"r": 2, "lora_alpha": alpha}))
+        found.append(studio.insert(scene, prompt="a duck", lora=file, **PLACE))
+    assert found[0].picture.sha256 != found[1].picture.sha256
+    request = found[0].recipe.request
+    with pytest.raises(InputChangedError, match="not the LoRA of this request"):
+        preflight(EditRequest(verb="insert", scene="s.png", prompt="a duck", box="1,1,9,9", lora=(str(file),),
+                              lora_sha256=request.lora_sha256), _with_scene(scene, tmp_path))  # fmt: skip
+
+
+def _with_scene(scene: Picture, folder: Path) -> Path:
+    scene.save(folder / "s.png")
+    return folder

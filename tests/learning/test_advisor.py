@@ -96,8 +96,12 @@ def test_the_token_is_put_into_an_advisors_prompts_if_wished_and_never_by_chance
 
 
 def test_a_namer_that_cannot_recombine_is_refused() -> None:
+    class NeverNames:
+        def name(self, *_: Any) -> Any:
+            raise AssertionError("it was asked before it was refused")
+
     with pytest.raises(LearnConfigError, match="openai:URL#MODEL or vlm:MODEL"):
-        learn(ASKING, SaysRed())
+        learn(ASKING, NeverNames())
     with pytest.raises(LearnConfigError, match="regular_prompts 'both'"):
         LearnConfig(regular_prompts="both")  # type: ignore[arg-type]
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +244,9 @@ def test_without_regular_images_the_painter_rests() -> None:
 
 
 def test_what_is_missing_is_said() -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("it came before the refusal")
+
     with pytest.raises(LearningError, match="class noun"):
         learn_subject(tiny_backbone(), some_photos(), " ", NoisePainter(), SMOKE)
     blind = tiny_backbone(image_encoder=False)
@@ -251,7 +256,26 @@ def test_what_is_missing_is_said() -> None:
     with pytest.raises(LearningError, match="float16"):
         half = tiny_backbone()
         half.unet.half()
-        learn(dataclasses.replace(SMOKE, regular_images=0), backbone=half)
+        learn(backbone=half, painter=never, namer=never)
+
+
+def test_room_is_asked_for_first_and_with_the_other_parts_parked(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = sys.modules[learn_subject.__module__]
+    parked: list[bool] = []
+
+    @contextlib.contextmanager
+    def park(backbone: Backbone) -> Iterator[None]:
+        parked.append(True)
+        yield
+
+    def full(backbone: Backbone, config: LearnConfig) -> None:
+        assert parked == [True]
+        raise LearningError("no room")
+
+    monkeypatch.setattr(module, "_others_parked", park)
+    monkeypatch.setattr(module, "require_room", full)
+    with pytest.raises(LearningError, match="no room"):
+        learn(painter=lambda *_: pytest.fail("it painted before"))
 
 
 def test_a_loss_that_is_not_finite_stops() -> None:

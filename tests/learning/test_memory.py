@@ -14,12 +14,12 @@ from tests.learning.helpers import NoisePainter, SaysRed, some_photos
 
 from intarsia.adapters import SubjectLora
 from intarsia.backbones import (
+    Backbone,
     FreeMemory,
     MemoryPlan,
     apply_memory_plan,
     bytes_of,
     load_backbone,
-    offload,
 )
 from intarsia.learning import LearnConfig, LearningError, learn_subject, memory, trainer
 from intarsia.learning.memory import count_saved_bytes, require_room, wants_checkpointing
@@ -81,6 +81,12 @@ def test_sdxl_keeps_what_is_written_of_it() -> None:
     assert count_saved_bytes(unet, 1, 128, 128, torch.bfloat16, checkpointing=True) == pytest.approx(
         0.454 * gib, rel=0.005
     )
+    assert count_saved_bytes(unet, 8, 128, 128, torch.bfloat16) == pytest.approx(45.4 * gib, rel=0.002)
+    assert count_saved_bytes(unet, 8, 128, 128, torch.bfloat16, checkpointing=True) == pytest.approx(
+        3.64 * gib, rel=0.005
+    )
+    paper = LearnConfig.preset("paper")
+    assert paper.batch + paper.regular_batch == 8
 
 
 def test_checkpointing_is_chosen_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +143,7 @@ def test_checkpointing_trains_the_same_weights(
 def test_learning_under_offload_trains_the_same_weights(
     folder: Path, plain: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch, mode: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(offload, "moved", Places())
+    Places().install(monkeypatch)
     backbone = apply_memory_plan(load_backbone(folder), MemoryPlan(mode))
     half = dataclasses.replace(CONFIG, steps=2)
     learned(backbone, half, tmp_path)
@@ -152,7 +158,21 @@ def test_a_unet_that_cannot_be_whole_on_the_device_is_refused(folder: Path, monk
     monkeypatch.setattr(memory, "free_memory", lambda device: FreeMemory(least, weights))
     require_room(backbone, CONFIG)
     monkeypatch.setattr(memory, "free_memory", lambda device: FreeMemory(least - 1, weights))
+    painter = NoisePainter()
     with pytest.raises(LearningError, match="for the U-Net and one step") as error:
-        learned(backbone)
+        learn_subject(backbone, some_photos(), "duck", painter, CONFIG, namer=SaysRed())
+    assert painter.asked == []
     assert "\n" not in str(error.value)
     require_room(load_backbone(folder), CONFIG)
+
+
+def test_a_model_that_is_all_on_a_gpu_needs_room_for_a_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = load_backbone(folder)
+    least = count_saved_bytes(backbone.unet, 3, 8, 8, torch.float32, checkpointing=True)
+    monkeypatch.setattr(memory, "free_memory", lambda device: FreeMemory(least - 1, 10**9))
+    require_room(backbone, CONFIG)
+    monkeypatch.setattr(Backbone, "device", torch.device("cuda"))
+    with pytest.raises(LearningError, match=r"of cuda memory for the U-Net and one step .* use memory model, a sm"):
+        require_room(backbone, CONFIG)
+    monkeypatch.setattr(memory, "free_memory", lambda device: FreeMemory(least, 10**9))
+    require_room(backbone, CONFIG)

@@ -205,7 +205,7 @@ def test_photos_with_numbers_for_names_have_boxes_too(tmp_path: Path) -> None:
         photos = Photos.load(tmp_path, cutter=GrabCutter())
     assert all(mask_iou(photo.mask, mask) > 0.9 for photo, mask in zip(photos.items, masks, strict=True))
     (tmp_path / "boxes.yaml").write_text("00: 10,20,50,50\n0: 10,20,50,50\n")
-    with pytest.raises(PhotosError, match=r"boxes of 0, but the photos are 00\.png, 1e3\.png"):
+    with pytest.raises(PhotosError, match=r"boxes\.yaml are of 0, but the photos are 00\.png, 1e3\.png"):
         Photos.load(tmp_path, cutter=GrabCutter())
 
 
@@ -230,14 +230,46 @@ def test_guesses_without_boxes_warn(tmp_path: Path) -> None:
     disc_photos(tmp_path)
     with pytest.warns(IntarsiaWarning, match=r"no masks for b\.png: .*boxes with GrabCut"):
         Photos.load(tmp_path, cutter=GrabCutter(), boxes={"a": "10,20,50,50"})
-    with pytest.warns(IntarsiaWarning, match=r"no masks for a\.png, b\.png"):
+    with pytest.warns(IntarsiaWarning, match=r"no masks for a\.png, b\.png: .*or GrabCut with these boxes"):
         Photos.load(tmp_path, boxes=BOXES)
+
+
+def test_a_file_of_boxes_is_looked_at_only_where_a_mask_is_missing(tmp_path: Path) -> None:
+    masks = disc_photos(tmp_path / "duck")
+    (tmp_path / "boxes.yaml").write_text("of another program")
+    for name, mask in zip(("a.png", "b.png"), masks, strict=True):
+        write_png(tmp_path / "duck" / "masks" / name, mask)
+    assert len(Photos.load(tmp_path / "duck")) == 2
+    pixels = np.dstack([np.full((90, 120, 3), 90, np.uint8), np.where(masks[0], 255, 0).astype(np.uint8)])
+    (tmp_path / "duck" / "a.png").unlink()
+    write_png(tmp_path / "duck" / "a.png", pixels)
+    (tmp_path / "duck" / "masks" / "a.png").unlink()
+    assert len(Photos.load(tmp_path / "duck")) == 2, "transparency is a mask"
+    (tmp_path / "duck" / "masks" / "b.png").unlink()
+    with pytest.raises(PhotosError, match=r"boxes\.yaml map no photos"):
+        Photos.load(tmp_path / "duck")
+
+
+def test_files_of_boxes_may_speak_of_other_photos_than_those_learned(tmp_path: Path) -> None:
+    disc_photos(tmp_path / "duck")
+    paths, beside = [tmp_path / "duck" / "a.png"], tmp_path / "duck" / "boxes.yaml"
+    (tmp_path / "boxes.yaml").write_text("a: 10,20,50,50\nmug: 1,1,5,5\n")  # beside the folder: of other folders, too
+    beside.write_text("a: 10,20,50,50\nb.png: 60,20,50,50\n")
+    with pytest.warns(IntarsiaWarning, match="only one photo"):
+        told = Photos.load(paths, cutter=GrabCutter(), boxes=beside)
+        found = Photos.load(paths, cutter=GrabCutter())
+        beside.unlink()
+        above = Photos.load(paths, cutter=GrabCutter())
+    assert told.hashes == found.hashes == above.hashes
+    beside.write_text("mug: 1,1,5,5\n")
+    with pytest.raises(PhotosError, match=r"duck/boxes\.yaml are of mug, but the photos are a\.png"):
+        Photos.load(paths)
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("c.png: 1,1,5,5", r"of c\.png, but the photos are a\.png, b\.png"),
+        ("c.png: 1,1,5,5", r"b\.yaml are of c\.png, but the photos are a\.png, b\.png"),
         ("a.png: 1,1,500,5", r"a\.png: the box 1,1,500,5 .* is not inside"),
         ("a.png: 1,1,5", r"a\.png: .* is not \"x,y,w,h\""),
         ("a.png: 7", r"a\.png: .*7"),

@@ -8,7 +8,15 @@ import torch
 from safetensors import safe_open
 from tests.conftest_tiny import tiny_backbone
 
-from intarsia.adapters import AdapterFileError, SubjectLora, load_lora, save_lora
+from intarsia.adapters import (
+    AdapterFileError,
+    LoraModules,
+    SubjectLora,
+    load_lora,
+    read_lora,
+    save_lora,
+    write_lora,
+)
 from intarsia.errors import OutputError, OutputExistsError
 from intarsia.learning import AttributeDictionary, OtherBaseError, Subject, SubjectError
 
@@ -102,6 +110,21 @@ def test_files_that_are_no_subjects(tmp_path: Path) -> None:
     save_lora(path, state, {**metadata, "dictionary": '{"mood": ["sad"]}'})
     with pytest.raises(SubjectError, match="damaged"):
         Subject.load(path)
+
+
+def test_a_converted_subject_says_what_it_is_and_comes_back(tmp_path: Path) -> None:
+    modules, files = LoraModules.of(tiny_backbone().modules()), [tmp_path / f"{n}.safetensors" for n in range(3)]
+    subject().save(files[0])
+    for source, target, form in zip(files[:2], files[1:], ("kohya", "diffusers"), strict=True):
+        save_lora(target, *write_lora(read_lora(source, modules), form, modules))  # type: ignore[arg-type]
+    with pytest.raises(SubjectError, match=r"another tool's format: use it with --lora, or .*--to diffusers") as caught:
+        Subject.load(files[1])
+    assert "damaged" not in str(caught.value)
+    back = Subject.load(files[2])
+    assert back.alpha == 3.0 and all(torch.equal(back.lora[key], value) for key, value in subject().lora.items())
+    save_lora(files[1], {"lora_unet_x.lora_down.weight": torch.ones(2, 2)}, {})
+    with pytest.raises(SubjectError, match="--lora"):
+        Subject.load(files[1])
 
 
 def test_another_base_is_refused_naming_both() -> None:

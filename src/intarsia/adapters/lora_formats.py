@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from intarsia.adapters.errors import AdapterFileError, AdapterKeyError
-from intarsia.adapters.files import load_lora, require_finite
+from intarsia.adapters.files import load_lora, read_names, require_finite
 from intarsia.adapters.lora import Lora, LoraLayer, Part
-from intarsia.adapters.lora_metadata import said_alphas, written_metadata
+from intarsia.adapters.lora_metadata import PEFT_CONFIG, PEFT_KEY, config_beside, said_alphas, written_metadata
 from intarsia.adapters.lora_modules import LoraModules
-from intarsia.adapters.lora_names import Place, Role, kind_of_other, spell, spellings, split_key
+from intarsia.adapters.lora_names import PEFT_PREFIX, Place, Role, kind_of_other, spell, spellings, split_key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,13 +32,14 @@ def read_lora(
     """A LoRA for a model's `modules` from a safetensors file, or a state and its file's `metadata`, in any spelling
     that `lora_names` knows. Ranks and alphas may differ from module to module.
 
-    alpha is the file's: an `.alpha` tensor, else what diffusers' metadata say, else the rank. Tensors are kept as they
+    alpha is the file's: an `.alpha` tensor, else what diffusers' metadata say, or for PEFT's own keys
+    (`base_model.model.…`) the `adapter_config.json` beside the file, else the rank. Tensors are kept as they
     are; only 1x1 convolutions lose or gain their two last axes where the model's module is of the other kind.
 
     Raises:
         AdapterFileError: no such file, pickled, corrupt, cut short, no LoRA, or numbers that are not finite.
-        AdapterKeyError: DoRA, LyCORIS and the like; a LoRA for another architecture; any key that is not used, or
-            does not fit. All of them are listed.
+        AdapterKeyError: DoRA, LyCORIS and the like; an alpha that is not told or no finite number; a LoRA for another
+            architecture; any key that is not used, or does not fit. All of them are listed.
     """
     name = str(source) if isinstance(source, (str, Path)) else "the LoRA"
     if isinstance(source, (str, Path)):
@@ -49,6 +51,8 @@ def read_lora(
     said = said if metadata is None else dict(metadata)
     found = {key: split for key in state if (split := split_key(key)) is not None}
     _refuse_other_kinds(name, state, found)
+    if (ranks := _untold(state, found)) and PEFT_KEY not in said:
+        said[PEFT_KEY] = config_beside(source if isinstance(source, (str, Path)) else None, ranks)
     table = spellings(modules)
     _refuse_other_models(name, state, found, modules, table)
     return _assemble(name, state, found, table, modules, said)
@@ -80,12 +84,24 @@ def refuse_pickle(path: str | Path) -> None:
     start = b""
     if target.is_file():
         with target.open("rb") as stream:
-            start = stream.read(4)
-    if target.suffix.lower() in _PICKLES or start[:4] == b"PK\x03\x04" or start[:2] in (b"\x80\x02", b"\x80\x04"):
+            start = stream.read(9)
+    # A safetensors file may begin with the same bytes, its header's length; the header begins at byte 8.
+    looks = start[:4] == b"PK\x03\x04" or start[:2] in (b"\x80\x02", b"\x80\x04")
+    if target.suffix.lower() in _PICKLES or (looks and start[8:] != b"{"):
         raise AdapterFileError(
             f"{path} is a pickle, which can run code when it is loaded: have its maker, or a tool you trust, save "
             "it as .safetensors"
         )
+
+
+def file_beside(path: str | Path) -> Path | None:
+    """The file that belongs to a LoRA file because it tells its alpha, where there is one (see `config_beside`).
+
+    Raises:
+        AdapterFileError: no safetensors file.
+    """
+    there = (config := Path(path).parent / PEFT_CONFIG).is_file()
+    return config if there and any(name.startswith(PEFT_PREFIX) for name in read_names(path)) else None
 
 
 def _refuse_other_kinds(name: str, state: Mapping[str, Tensor], found: Mapping[str, object]) -> None:
@@ -102,6 +118,16 @@ def _refuse_other_kinds(name: str, state: Mapping[str, Tensor], found: Mapping[s
     if not found:
         some = ", ".join(sorted(state)[:3]) or "nothing"
         raise AdapterFileError(f"{name} holds no LoRA weights (but {some}): give a file of LoRA weights")
+
+
+def _untold(state: Mapping[str, Tensor], found: Mapping[str, tuple[str, Role]]) -> dict[str, int]:
+    """Module → rank, of those by PEFT's own names that have no alpha in the file."""
+    told = {spelled for spelled, role in found.values() if role == "alpha"}
+    return {
+        spelled.removeprefix(PEFT_PREFIX): int(state[key].shape[0])
+        for key, (spelled, role) in found.items()
+        if role == "down" and state[key].ndim and spelled.startswith(PEFT_PREFIX) and spelled not in told
+    }
 
 
 def _refuse_other_models(
@@ -153,7 +179,7 @@ def _assemble(
         spelled_in.add(place.spelling)
         if halves.setdefault((place.part, place.module), {}).setdefault(role, state[key]) is not state[key]:
             twice.append(key)
-    lonely, misfits = [], []
+    lonely, misfits, odd = [], [], []
     layers: dict[Part, dict[str, LoraLayer]] = {}
     alphas = said_alphas(metadata, modules)
     for (part, module), given in halves.items():
@@ -172,6 +198,9 @@ def _assemble(
             continue
         # PEFT's rank-stabilised LoRA scales by alpha / sqrt(rank): the same as alpha · sqrt(rank) over rank.
         true_alpha = value[0] * rank**0.5 if value[1] else value[0]
+        if not math.isfinite(true_alpha):
+            odd.append(f"{part}.{module} has {value[0]}")
+            continue
         layers.setdefault(part, {})[module] = LoraLayer(layer[0], layer[1], true_alpha)
     _complain(
         name,
@@ -180,6 +209,7 @@ def _assemble(
             "keys are there twice, in two spellings": twice,
             "modules lack a half": lonely,
             "modules are of another shape": misfits,
+            "modules have an alpha that is no finite number": odd,
         },
     )
     return Lora(layers, dict(metadata), "+".join(sorted(spelled_in)))

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intarsia.adapters.errors import AdapterKeyError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 PEFT_KEY = "lora_adapter_metadata"
 """Under which diffusers keeps, as JSON, each part's PEFT configuration, its keys prefixed with the part."""
+PEFT_CONFIG = "adapter_config.json"
 _ARCHITECTURES = {
     2048: ("stable-diffusion-xl-v1-base/lora", "sdxl_base_v1-0"),
     1024: ("stable-diffusion-v2-512/lora", "sd_v2"),
@@ -55,6 +57,44 @@ def said_alphas(metadata: Mapping[str, str], modules: LoraModules) -> dict[tuple
     except (ValueError, TypeError, AttributeError, re.error) as error:
         raise AdapterKeyError(f"the file's {PEFT_KEY} do not give a readable alpha ({error}): save it again") from error
     return found
+
+
+def config_beside(file: str | Path | None, ranks: Mapping[str, int]) -> str:
+    """The text of the `adapter_config.json` beside a file that PEFT saved, which alone tells its alpha.
+
+    ranks: module → rank in the file, by which the config of another file is told.
+
+    Raises:
+        AdapterKeyError: it is missing (None: there is no file), cannot be read, is not of a LoRA, or is another file's.
+    """
+    if file is None:
+        raise AdapterKeyError(f"keys of PEFT's own do not tell their alpha: give the file with {PEFT_CONFIG} beside it")
+    path = Path(file).parent / PEFT_CONFIG
+    try:
+        text = path.read_text(encoding="utf-8")
+        told = json.loads(text)
+        if str(told.get("peft_type", "LORA")).upper() != "LORA":
+            raise AdapterKeyError(f"{path} is not of a LoRA ({told['peft_type']}): give a plain LoRA")
+        if "lora_alpha" not in told or "r" not in told:
+            raise ValueError("no lora_alpha, or no r")
+        patterns = {str(key): float(rank) for key, rank in (told.get("rank_pattern") or {}).items()}
+        usual = float(told["r"])
+        wrong = [module for module, rank in sorted(ranks.items()) if _matching(patterns, module, usual) != rank]
+    except AdapterKeyError:
+        raise
+    except FileNotFoundError as error:
+        raise AdapterKeyError(
+            f"{file} is as PEFT saves it and does not tell its alpha: put the {PEFT_CONFIG} saved with it beside it"
+        ) from error
+    except (OSError, ValueError, TypeError, AttributeError, re.error) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise AdapterKeyError(f"{path} cannot be read ({reason}): copy it again from where {file} is from") from error
+    if wrong:
+        raise AdapterKeyError(
+            f"{path} is of another LoRA than {file}, which has rank {ranks[wrong[0]]} in {wrong[0]}: put the "
+            f"{PEFT_CONFIG} saved with it beside it"
+        )
+    return text
 
 
 def _matching(patterns: Mapping[str, float], module: str, usual: float) -> float:

@@ -44,6 +44,8 @@ _WRITTEN: dict[LoraFormat, dict[Role, str]] = {
     "kohya": {"down": ".lora_down.weight", "up": ".lora_up.weight", "alpha": ".alpha"},
     "comfyui": {"down": ".lora_down.weight", "up": ".lora_up.weight", "alpha": ".alpha"},
 }
+PEFT_PREFIX = "base_model.model."
+"""Before all names in files that PEFT itself saves; what belongs to them is in a file beside (`config_beside`)."""
 _REFUSED = {
     "DoRA": r"\.(dora_scale|lora_magnitude_vector(\..+)?)$",
     "LoHa": r"\.hada_[a-z0-9_]+$",
@@ -107,7 +109,7 @@ def _spelled(part: Part, module: str, original: str | None) -> list[tuple[str, L
     names = [module]
     if re.search(r"\.attn[12]\.to_(q|k|v|out\.0)$", module):
         names.append(module.removesuffix(".0").replace(".to_", ".processor.to_"))
-    found = [(prefix + name, "diffusers") for prefix in ("unet.", "", "base_model.model.") for name in names]
+    found = [(prefix + name, "diffusers") for prefix in ("unet.", "", PEFT_PREFIX) for name in names]
     found.append((f"lora_unet_{flat}", "kohya"))
     if original is not None:
         found.append(("lora_unet_" + original.replace(".", "_"), "kohya"))

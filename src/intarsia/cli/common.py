@@ -89,7 +89,7 @@ def reporting(as_json: bool) -> Iterator[Reporter]:
 
 
 def guarded(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Bad input becomes one line on stderr and exit code 2; Ctrl-C exit code 130."""
+    """Bad input, or too little memory, becomes one line on stderr and exit code 2; Ctrl-C exit code 130."""
 
     @functools.wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
@@ -97,6 +97,14 @@ def guarded(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
             function(*args, **kwargs)
         except (IntarsiaError, OSError) as error:
             typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(BAD_INPUT) from error
+        except (RuntimeError, MemoryError) as error:
+            from intarsia.backbones import memory_error_of
+
+            explained = memory_error_of(error)
+            if explained is None:
+                raise
+            typer.echo(f"error: {explained}", err=True)
             raise typer.Exit(BAD_INPUT) from error
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)
@@ -134,20 +142,22 @@ def hush_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers.utils import logging
 
+    # The variables are read when transformers starts, and a cut-out may have started it before.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def open_studio(model: str, device: str, dtype: str, memory: str = "auto") -> Studio:
-    """Load the model and say, where there was something to choose, what of it is where; only now torch and its
-    companions are imported."""
+    """Load the model and say what of it is where, but of a small one on a CPU; only now torch and its companions are
+    imported."""
     from intarsia.backbones import check_memory_mode
 
     check_memory_mode(memory)
     hush_libraries()
-    from intarsia.editing import Studio
+    from intarsia.editing import Studio, is_small
 
     studio = Studio.load(model, device, dtype, memory=memory)
-    if studio.memory is not None and studio.memory.device != "cpu":
+    if studio.memory is not None and not (studio.memory.device == "cpu" and is_small(studio.backbone)):
         typer.echo(studio.memory.describe(), err=True)
     return studio
 

@@ -82,9 +82,10 @@ def learn(
       intarsia learn a.jpg b.jpg c.jpg --class "toy robot" -o robot.safetensors --steps 200
       intarsia learn photos/ --class clock -o clock.safetensors --cutout grabcut --boxes boxes.yaml
     """
-    from intarsia.backbones import find_model
+    from intarsia.backbones import parameter_count
+    from intarsia.editing import learning_dtype, preflight_learning
     from intarsia.learning import LearnConfig, Photos
-    from intarsia.perception import check_namer_option, cutter_from_option
+    from intarsia.perception import cutter_from_option
     from intarsia.result import check_output
 
     with reporting(json) as reporter:
@@ -93,8 +94,7 @@ def learn(
         if steps is not None:
             options["steps"] = steps
         config = LearnConfig.preset(preset, **options)
-        check_namer_option(namer)
-        find_model(model)
+        preflight_learning(model, class_noun, config, namer, dtype)
         given = Photos.load(
             photos[0] if len(photos) == 1 else photos,
             masks,
@@ -102,7 +102,7 @@ def learn(
             class_noun=class_noun,
             boxes=boxes,
         )
-        studio = open_studio(model, device, dtype, memory)
+        studio = open_studio(model, device, learning_dtype(dtype, device, lambda: parameter_count(model)), memory)
         with progress_bar("learn", json) as advance:
             report = learning_report(advance)
             subject = studio.learn(

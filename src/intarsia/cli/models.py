@@ -8,29 +8,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intarsia.cli.common import Json, command, guarded, reporting
+from intarsia.cli.common import Json, LicencePolicy, command, guarded, reporting
 
 if TYPE_CHECKING:
     from intarsia.backbones import CatalogEntry
 
 models = typer.Typer(rich_markup_mode=None)
+_NARROWEST = 80
+_WIDE = 120
+"""Columns from which descriptions are shown."""
 
 
 @models.callback(invoke_without_command=True)
 @guarded
-def models_list(context: typer.Context, json: Json = False) -> None:
-    """List the models: what is on disk, what is missing, and under which licence.
+def models_list(context: typer.Context, license_policy: LicencePolicy = None, json: Json = False) -> None:
+    """List the models: what is on disk, what is missing, what the licence policy refuses, and under which licence.
 
     \b
     Examples:
       intarsia models
       intarsia models --json
+      intarsia models --license-policy permissive
       intarsia models fetch sdxl
     """
+    from intarsia.backbones import catalog, licence_policy_of
+
+    context.with_resource(licence_policy_of(license_policy))
     if context.invoked_subcommand is not None:
         return
-    from intarsia.backbones import catalog
-
     rows = [_row(entry) for entry in catalog.values()]
     if json:
         import json as encoder
@@ -89,10 +94,14 @@ def models_fetch(
 
 
 def _row(entry: CatalogEntry) -> dict[str, Any]:
-    from intarsia.backbones import catalog, entry_on_disk, megabytes_of
+    from intarsia.backbones import LicenceError, catalog, check_licence, entry_on_disk, megabytes_of
 
     found = entry_on_disk(entry)
     state = "missing" if found.folder is None else "incomplete" if found.lacks else "on disk"
+    try:
+        check_licence(entry.name, entry)
+    except LicenceError:
+        state = "refused"
     megabytes: int | None = None
     if found.complete and found.folder is not None:
         megabytes = megabytes_of(found.folder, entry.files)
@@ -100,6 +109,7 @@ def _row(entry: CatalogEntry) -> dict[str, Any]:
             parts = [catalog[str(entry.base)], catalog["fooocus-inpaint"]]
             there = [(entry_on_disk(part).folder, part.files) for part in parts]
             megabytes = sum(megabytes_of(Path(folder), patterns) for folder, patterns in there if folder is not None)
+    hub = entry.kind == "hub"
     return {
         "name": entry.name,
         "state": state,
@@ -108,7 +118,7 @@ def _row(entry: CatalogEntry) -> dict[str, Any]:
         "lacks": list(found.lacks),
         "megabytes": megabytes,
         "about_megabytes": entry.megabytes,
-        "fetch": None if entry.kind == "package" or found.complete else f"intarsia models fetch {entry.name}",
+        "fetch": f"intarsia models fetch {entry.name}" if state in ("missing", "incomplete") and hub else None,
         "native_size": entry.native_size,
         "scheduler": entry.scheduler,
         "time_ids": entry.time_ids,
@@ -128,21 +138,29 @@ def _print(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("name", "state", "size", "licence", "paints at", "mask", "what it is"):
-        table.add_column(title, no_wrap=title in ("name", "state", "size"), overflow="fold")
+    # Piped or narrow, lines are long rather than cut.
+    console = Console()
+    console = Console(width=max(console.width, _NARROWEST))
+    titles = ["name", "state", "size", "licence", "paints", "mask"]
+    wide = console.width >= _WIDE
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for title in titles:
+        table.add_column(title, no_wrap=True)
+    if wide:
+        table.add_column("what it is", overflow="fold")
     for row in rows:
         about = "unknown" if row["about_megabytes"] is None else f"~{row['about_megabytes']} MB"
-        table.add_row(
+        cells = [
             row["name"],
             row["state"],
             about if row["megabytes"] is None else f"{row['megabytes']} MB",
             row["licence_class"],
             "" if row["native_size"] is None else f"{row['native_size']} px",
             row["inpaint"],
-            row["description"],
-        )
-    console = Console()
+        ]
+        table.add_row(*cells, *([row["description"]] if wide else []))
     console.print(table)
+    if not wide:
+        console.print(f"\nWhat they are: --json says it, or {_WIDE} columns.", highlight=False)
     if any(row["fetch"] for row in rows):
         console.print("\nWhat is missing or incomplete is fetched by: intarsia models fetch NAME", highlight=False)

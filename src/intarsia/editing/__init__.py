@@ -5,7 +5,7 @@ Importing this room is cheap; torch is imported when a model is loaded.
 
 from intarsia.editing.add import run_add
 from intarsia.editing.change_mask import Change, find_change
-from intarsia.editing.devices import choose_device
+from intarsia.editing.devices import choose_device, is_small, learning_dtype
 from intarsia.editing.edit import run_edit
 from intarsia.editing.environment import differences
 from intarsia.editing.errors import (
@@ -18,6 +18,7 @@ from intarsia.editing.errors import (
     SceneSizeError,
 )
 from intarsia.editing.inputs import Inputs, load_inputs, preflight
+from intarsia.editing.learn_checks import preflight_learning
 from intarsia.editing.paint import Painted, PaintOptions, PaintProgress, paint
 from intarsia.editing.references import Reference, load_references
 from intarsia.editing.studio import Studio
@@ -42,10 +43,13 @@ __all__ = [
     "choose_device",
     "differences",
     "find_change",
+    "is_small",
+    "learning_dtype",
     "load_inputs",
     "load_references",
     "paint",
     "preflight",
+    "preflight_learning",
     "run_add",
     "run_edit",
 ]

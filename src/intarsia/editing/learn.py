@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from intarsia.backbones import no_memory_explained
 from intarsia.editing.errors import EditingError
 from intarsia.editing.painter import PAINTER_STEPS, prompt_painter
 from intarsia.result import check_output, output_folder
@@ -13,6 +14,8 @@ from intarsia.result import check_output, output_folder
 if TYPE_CHECKING:
     from intarsia.backbones import Backbone
     from intarsia.learning import AttributeNamer, LearnConfig, LearnProgress, Photos, Subject
+
+_LESS_MEMORY = "use memory model (--memory), or in Python batch=1 or gradient_checkpointing=True"
 
 
 def learn_from_photos(
@@ -36,24 +39,25 @@ def learn_from_photos(
 
     if output is not None:
         check_output(output, overwrite=overwrite, suffixes=(".safetensors",))
-    given = photos if isinstance(photos, Photos) else Photos.load(photos, masks)
     if config is not None and options:
         raise EditingError(f"give either a config or {', '.join(sorted(options))}: both say how to learn")
     settings = LearnConfig.preset(preset, **options) if config is None else config
+    given = photos if isinstance(photos, Photos) else Photos.load(photos, masks)
     chosen: AttributeNamer | None = None
     if namer != "vocabulary":
         chosen = namer_from_option(namer, backbone) if isinstance(namer, str) else namer
     folder = None if work_folder is None else Path(work_folder)
-    subject = learn_subject(
-        backbone,
-        given,
-        class_noun,
-        prompt_painter(backbone, PAINTER_STEPS),
-        settings,
-        namer=chosen,
-        work_folder=folder,
-        progress=progress,
-    )
+    with no_memory_explained("learning", backbone, _LESS_MEMORY):
+        subject = learn_subject(
+            backbone,
+            given,
+            class_noun,
+            prompt_painter(backbone, PAINTER_STEPS),
+            settings,
+            namer=chosen,
+            work_folder=folder,
+            progress=progress,
+        )
     if output is not None:
         with output_folder(Path(output)):
             subject.save(output, overwrite=overwrite)

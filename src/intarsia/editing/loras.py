@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from intarsia.adapters import FusedLoras, Lora, LoraModules, from_diffusers, read_lora, refuse_pickle
+from intarsia.adapters import FusedLoras, Lora, LoraModules, file_beside, from_diffusers, read_lora, refuse_pickle
 from intarsia.backbones import check_licence
 from intarsia.editing.errors import EditingError, InputChangedError
 from intarsia.editing.pictures import find
@@ -66,7 +67,7 @@ def with_lora_hashes(request: EditRequest, folder: Path | None = None) -> EditRe
             raise MissingFileError(f"the LoRA {given} does not exist; give a .safetensors file")
         refuse_pickle(path)
         try:
-            found.append(content_sha256(path))
+            found.append(_sha256(path))
         except ValueError as error:
             raise EditingError(f"the LoRA {path} is damaged or no safetensors file; download it again") from error
         wanted = request.lora_sha256[index] if request.lora_sha256 else found[-1]
@@ -76,6 +77,12 @@ def with_lora_hashes(request: EditRequest, folder: Path | None = None) -> EditRe
                 "original file"
             )
     return request.replace(lora_sha256=tuple(found)) if found else request
+
+
+def _sha256(path: Path) -> str:
+    """Of what a LoRA file holds and, of one that PEFT saved, of the file beside it that tells its strength."""
+    digest, beside = content_sha256(path), file_beside(path)
+    return digest if beside is None else hashlib.sha256(digest.encode() + beside.read_bytes()).hexdigest()
 
 
 @contextmanager

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from intarsia.backbones import (
     MemoryPlan,
-    address_of,
     apply_memory_plan,
     check_memory_mode,
     compile_blocks,
     load_backbone,
+    no_memory_explained,
     parameter_count,
     plan_for,
+    warn_of_short_memory,
 )
 from intarsia.editing.add import run_add
 from intarsia.editing.devices import choose_device, choose_dtype
@@ -96,9 +97,11 @@ class Studio:
         where = choose_device(device)
         check_memory_mode(memory, where)
         chosen = choose_dtype(dtype, where, lambda: parameter_count(name, download=download))
-        backbone = load_backbone(name, "cpu", chosen, download=download)
-        plan = plan_for(backbone, where, memory)
-        studio = cls(apply_memory_plan(backbone, plan))
+        warn_of_short_memory(name, chosen, download=download)
+        with no_memory_explained(f"loading {name}"):
+            backbone = load_backbone(name, "cpu", chosen, download=download)
+            plan = plan_for(backbone, where, memory)
+            studio = cls(apply_memory_plan(backbone, plan))
         studio.memory = plan
         if compiled:
             compile_blocks(studio.backbone)
@@ -106,9 +109,8 @@ class Studio:
 
     @property
     def model(self) -> str:
-        """What to load this studio's model by: its name in the catalog, or its folder."""
-        backbone = self.backbone
-        return address_of(backbone.name, backbone.path)
+        """What to load this studio's model by: its name in the catalog, or its path."""
+        return self.backbone.known_as
 
     def insert(
         self,
@@ -328,6 +330,17 @@ class Studio:
     ) -> EditResult:
         if request.verb == "add":
             check_instructions(request)
+        with no_memory_explained("painting", self.backbone):
+            return self._painted(request, inputs, learned, folder, progress)
+
+    def _painted(
+        self,
+        request: EditRequest,
+        inputs: Inputs,
+        learned: Subject | None,
+        folder: Path | None,
+        progress: PaintProgress | None,
+    ) -> EditResult:
         loras, request = self._loras.of(request, folder)
         if request.verb == "add":
             model = self._instruct_models.of(request, folder)

@@ -3,7 +3,7 @@
 Importing this room is cheap; torch is imported when something is learned or loaded.
 """
 
-from intarsia.learning.advisor import OfflineAdvisor
+from intarsia.learning.advisor import OfflineAdvisor, require_advisor
 from intarsia.learning.bank import Bank, Sample
 from intarsia.learning.config import PRESETS, LearnConfig
 from intarsia.learning.dictionary import AttributeDictionary
@@ -17,7 +17,7 @@ from intarsia.learning.errors import (
     SubjectError,
 )
 from intarsia.learning.identity import prompt_with_token
-from intarsia.learning.learn import learn_subject
+from intarsia.learning.learn import checked_class_noun, learn_subject
 from intarsia.learning.photos import Photo, Photos
 from intarsia.learning.progress import LearnProgress
 from intarsia.learning.recombination import recombine
@@ -49,8 +49,10 @@ __all__ = [
     "Sample",
     "Subject",
     "SubjectError",
+    "checked_class_noun",
     "learn_subject",
     "prompt_with_token",
     "recombine",
+    "require_advisor",
     "train",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,13 +60,10 @@ def regular_prompts(
     """
     token = config.token if config.regular_prompts_with_token else None
     count = 0 if config.beta == 0 else config.regular_images
-    if config.regular_prompts == "balanced" or count == 0:
+    if not _asks_advisor(config):
         return recombine(dictionary, class_noun, count, config.seed, vocabulary=vocabulary, token=token)
-    ask = getattr(namer, "recombine", None)
-    if ask is None:
-        raise LearnConfigError(
-            "regular_prompts 'advisor' needs a namer that recombines: use openai:URL#MODEL or vlm:MODEL, or 'balanced'"
-        )
+    ask: Any = getattr(namer, "recombine", None)
+    require_advisor(config, ask is not None)
     prompts: list[RegularPrompt] = ask(dictionary.kinds, class_noun, count, config.seed)
     for prompt in prompts:
         if config.token.lower() in prompt.text.lower().split():
@@ -76,6 +73,19 @@ def regular_prompts(
     if token is None:
         return prompts
     return [replace(prompt, text=prompt_with_token(prompt.text, token, class_noun)) for prompt in prompts]
+
+
+def require_advisor(config: LearnConfig, recombines: bool) -> None:
+    """`LearnConfigError` where an advisor is wanted and the namer recombines nothing."""
+    if _asks_advisor(config) and not recombines:
+        raise LearnConfigError(
+            "regular_prompts 'advisor' needs a namer that recombines: use openai:URL#MODEL or vlm:MODEL, or 'balanced'"
+        )
+
+
+def _asks_advisor(config: LearnConfig) -> bool:
+    """Whether a learning asks its namer for prompts."""
+    return config.regular_prompts == "advisor" and config.beta != 0 and config.regular_images > 0
 
 
 def release(namer: AttributeNamer | None) -> None:

@@ -19,23 +19,32 @@ _NAMES = ("boxes.yaml", "boxes.yml", "boxes.json")
 _FORM = "write one line per photo, such as 'photo.jpg: 40,60,128,96' (x,y,w,h)"
 
 
-def boxes_of(paths: Sequence[Path], given: str | Path | Mapping[str, BoxText] | None) -> dict[Path, BoxText]:
-    """The box of each photo that has one: of a file, a mapping, or the file `boxes.yaml` (`.json`) that lies beside
-    the photos or beside their folder, and may speak of the folder's other photos, too. Photos are named with or
-    without suffix.
+def boxes_given(paths: Sequence[Path], given: str | Path | Mapping[str, BoxText]) -> dict[Path, BoxText]:
+    """The box of each photo that has one, of a file or a mapping, which may speak of other photos beside these, too.
+    Photos are named with or without suffix.
 
     Raises:
         PhotosError: the file cannot be read, is of another form, or names a photo that is not there.
     """
-    if given is not None:
-        content = given if isinstance(given, Mapping) else _read(Path(given))
-        return _matched(paths, content, paths)
+    if isinstance(given, Mapping):
+        return _matched(paths, {str(name): box for name, box in given.items()}, "the given boxes")
+    return _matched(paths, _read(Path(given)), f"the boxes {given}")
+
+
+def boxes_found(paths: Sequence[Path]) -> dict[Path, BoxText]:
+    """The same, of the file `boxes.yaml` (`.json`) that lies beside the photos, or beside their folder. The latter may
+    be about other folders, too: names that are not those of photos here are ignored in it.
+
+    Raises:
+        PhotosError: see `boxes_given`.
+    """
     result: dict[Path, BoxText] = {}
     for folder in dict.fromkeys(path.parent for path in paths):
         places = (place / name for place in (folder, folder.parent) for name in _NAMES)
         file = next((place for place in places if place.is_file()), None)
         if file is not None:
-            result |= _matched([path for path in paths if path.parent == folder], _read(file), list(folder.iterdir()))
+            own = [path for path in paths if path.parent == folder]
+            result |= _matched(own, _read(file), f"the boxes {file}", strict=file.parent == folder)
     return result
 
 
@@ -49,12 +58,21 @@ def box_in(path: Path, box: BoxText, rgb: NDArray[np.float32]) -> Box:
     return left, top, width, height
 
 
-def _matched(paths: Sequence[Path], content: Mapping[str, BoxText], known: Sequence[Path]) -> dict[Path, BoxText]:
-    if unknown := sorted(set(content) - {name for path in known for name in (path.name, path.stem)}):
+def _matched(
+    paths: Sequence[Path], content: Mapping[str, BoxText], source: str, *, strict: bool = True
+) -> dict[Path, BoxText]:
+    """`strict`: names must be those of files beside the photos."""
+    beside = [*paths, *(path for folder in {path.parent for path in paths} for path in _files(folder))]
+    unknown = sorted(set(content) - {name for path in beside for name in (path.name, path.stem)})
+    if strict and unknown:
         names = ", ".join(path.name for path in paths)
-        raise PhotosError(f"there are boxes of {', '.join(unknown)}, but the photos are {names}: correct the names")
+        raise PhotosError(f"{source} are of {', '.join(unknown)}, but the photos are {names}: correct the names")
     found = {path: content.get(path.name, content.get(path.stem)) for path in paths}
     return {path: box for path, box in found.items() if box is not None}
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
 
 
 def _read(path: Path) -> Mapping[str, BoxText]:

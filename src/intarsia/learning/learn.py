@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from intarsia.backbones import whole_unet
 from intarsia.conditioning import Conditioning
 from intarsia.errors import OutputError
 from intarsia.imaging import write_file_atomically
-from intarsia.learning.advisor import regular_prompts, release
+from intarsia.learning.advisor import regular_prompts, release, require_advisor
 from intarsia.learning.bank import Bank, Sample, encode_prompts, encode_views
 from intarsia.learning.config import LearnConfig
 from intarsia.learning.dictionary import AttributeDictionary, dictionary_from
@@ -23,7 +23,7 @@ from intarsia.learning.preview import write_preview
 from intarsia.learning.progress import LearnProgress, Report, ignore
 from intarsia.learning.regular import Painter, RegularImage, paint_regular_images
 from intarsia.learning.subject import Subject
-from intarsia.learning.trainer import train
+from intarsia.learning.trainer import require_range, train
 from intarsia.learning.views import View, draw_views
 from intarsia.perception import AttributeNamer, RegularPrompt, Vocabulary, VocabularyNamer, describe
 
@@ -57,14 +57,18 @@ def learn_subject(
             (`regular_prompts="advisor"`).
 
     Raises:
-        LearningError: no class noun, or learning fails. NamerError: attributes cannot be named.
+        LearningError: no class noun, a model in float16, too little memory, or learning fails.
+        NamerError: attributes cannot be named.
         ResumeError: the work folder is another run's. OutputError: the work folder cannot be written.
     """
     config = LearnConfig() if config is None else config
     report = ignore if progress is None else progress
-    class_noun = " ".join(class_noun.split())
-    if not class_noun:
-        raise LearningError("no class noun was given: say what kind of thing the subject is, such as duck")
+    class_noun = checked_class_noun(class_noun)
+    require_range(backbone)
+    require_advisor(config, hasattr(namer, "recombine"))
+    # As it will be in training, where an offloaded U-Net first makes its own room.
+    with nullcontext() if backbone.execution_device is not None else _others_parked(backbone):
+        require_room(backbone, config)
     folder = None if work_folder is None else _made(Path(work_folder))
     vocabulary = getattr(namer, "vocabulary", None) or Vocabulary.of(backbone)
     dictionary = _named(backbone, photos, class_noun, namer, vocabulary, report)
@@ -78,7 +82,6 @@ def learn_subject(
     if folder is not None:
         write_preview(folder / "preview.png", banks.views(0), regular)
     fingerprint = _fingerprint(backbone, photos, banks.prompts, kept, config)
-    require_room(backbone, config)
     with _others_parked(backbone):
         trained = train(backbone, banks.of, config, fingerprint=fingerprint, folder=folder, report=report)
     stopped = f"stopped after {trained.steps_done} of {config.steps} steps"
@@ -104,6 +107,13 @@ def learn_subject(
         photo_hashes=photos.hashes,
         steps_done=trained.steps_done,
     )
+
+
+def checked_class_noun(class_noun: str) -> str:
+    """Without blanks at its ends. Raises LearningError where nothing is left."""
+    if not (noun := " ".join(class_noun.split())):
+        raise LearningError("no class noun was given: say what kind of thing the subject is, such as duck")
+    return noun
 
 
 class _Banks:

@@ -56,20 +56,23 @@ def wants_checkpointing(backbone: Backbone, config: LearnConfig, free: int | Non
 
 
 def require_room(backbone: Backbone, config: LearnConfig) -> None:
-    """That a backbone whose parts wait in ordinary memory can have its whole U-Net on the device to be trained.
+    """That a backbone's whole U-Net can be on its device and be trained there; a CPU takes what it gets.
 
     Raises:
         LearningError: not even with gradient checkpointing.
     """
-    if backbone.execution_device is None:
+    offloaded = backbone.execution_device is not None
+    if backbone.device.type == "cpu" and not offloaded:
         return
     free, weights = free_memory(backbone.device).free, bytes_of(backbone.unet)
-    there = next(backbone.unet.parameters()).device == backbone.device
+    there = not offloaded or next(backbone.unet.parameters()).device == backbone.device
     saved = partial(_saved, backbone, config, checkpointing=config.gradient_checkpointing is not False)
     if free is not None and free + (weights if there else 0) < (wanted := weights + saved()):
+        instead = "use a smaller batch, a smaller model, or device cpu"
         raise LearningError(
             f"learning needs at least {wanted / 1e9:.1f} GB of {backbone.device.type} memory for the U-Net and one "
-            f"step (counted), and {free / 1e9:.1f} GB is free: use a smaller batch, a smaller model, or device cpu"
+            f"step (counted), and {(free + (weights if there else 0)) / 1e9:.1f} GB is there for it: "
+            f"{instead if offloaded else f'use memory model, {instead[4:]}'}"
         )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from intarsia.errors import EmptyMaskError, FullMaskError, IntarsiaWarning, MaskSizeError
 from intarsia.imaging import Mask, Picture
-from intarsia.learning.boxes import BoxText, box_in, boxes_of
+from intarsia.learning.boxes import BoxText, box_in, boxes_found, boxes_given
 from intarsia.learning.errors import PhotosError
 from intarsia.perception import CutOrigin, CutOutError, GuessCutter, SubjectCutter
 
@@ -80,9 +81,9 @@ class Photos:
         paths as photos), else in the folder `masks` beside the photo or beside its folder, else as
         `NAME-mask.png`. Without one, a photo with transparent parts is its own mask; else the subject, a
         `class_noun`, is cut out by `cutter` (by default guessed: `estimate_mask`). A cutter is told roughly
-        where it is by `boxes` (x,y,w,h in the upright photo's pixels): a file or mapping of photo names, or
-        the file `boxes.yaml` or `boxes.json` beside the photos or beside their folder. A guess without a
-        box is warned about.
+        where it is by `boxes` (x,y,w,h in the upright photo's pixels): a file or mapping of photo names, or,
+        looked for only then, the file `boxes.yaml` or `boxes.json` beside the photos or beside their folder.
+        A guess is warned about, and GrabCut without a box.
 
         Raises:
             PhotosError: no such folder, no pictures in it, another number of masks than of photos, a
@@ -91,18 +92,19 @@ class Photos:
         """
         paths = _paths(folder_or_paths)
         found = _masks(paths, masks)
-        told = boxes_of(paths, boxes)
-        cut = _Cut(GuessCutter() if cutter is None else cutter, class_noun, told)
+        given = None if boxes is None else boxes_given(paths, boxes)
+        cut = _Cut(GuessCutter() if cutter is None else cutter, class_noun, tuple(paths), given)
         items = tuple(_load(path, mask, cut) for path, mask in zip(paths, found, strict=True))
-        rough = [
-            photo.name
+        rough = {
+            path: photo.name
             for photo, path in zip(items, paths, strict=True)
-            if photo.mask_origin == "estimated" or (photo.mask_origin == "grabcut" and path not in told)
-        ]
+            if photo.mask_origin == "estimated" or (photo.mask_origin == "grabcut" and path not in cut.boxes)
+        }
         if rough:
+            more = "GrabCut with these boxes" if all(path in cut.boxes for path in rough) else "boxes with GrabCut"
             warnings.warn(
-                f"no masks for {', '.join(rough)}: the subject's outline is guessed roughly; masks "
-                "(white = subject) in a folder named masks, or boxes with GrabCut, make it better",
+                f"no masks for {', '.join(rough.values())}: the subject's outline is guessed roughly; masks "
+                f"(white = subject) in a folder named masks, or {more}, make it better",
                 IntarsiaWarning,
                 stacklevel=2,
             )
@@ -127,7 +129,13 @@ class _Cut:
 
     cutter: SubjectCutter
     class_noun: str
-    boxes: Mapping[Path, BoxText]
+    paths: tuple[Path, ...]
+    given: Mapping[Path, BoxText] | None
+
+    @cached_property
+    def boxes(self) -> Mapping[Path, BoxText]:
+        """Those given, else what is found when the first photo is cut out."""
+        return boxes_found(self.paths) if self.given is None else self.given
 
     def __call__(self, path: Path, rgb: FloatArray) -> Mask:
         try:

@@ -71,12 +71,18 @@ class Subject:
 
         Raises:
             AdapterFileError: missing, cut short, or numbers that are not finite.
-            SubjectError: LoRA weights that are no subject of Intarsia, or of a newer kind.
+            SubjectError: LoRA weights that are no subject of Intarsia, of a newer kind, or converted for another tool.
         """
         state, metadata = load_lora(path)
         if metadata.get("intarsia_subject") != FORMAT:
             raise SubjectError(
-                f"{path} is no subject file of this version: learn the subject again, or give another file"
+                f"{path} is no subject file of this version: learn the subject again, or give another file; other "
+                "tools' LoRAs are given with --lora"
+            )
+        if not all(key.startswith("unet.") and key.endswith((".lora_A.weight", ".lora_B.weight")) for key in state):
+            raise SubjectError(
+                f"{path} is a subject in another tool's format: use it with --lora, or turn it back by "
+                f"`intarsia convert {path} --to diffusers -o FILE`"
             )
         try:
             known = _read(metadata)

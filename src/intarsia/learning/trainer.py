@@ -57,8 +57,7 @@ def train(
     """
     import torch
 
-    if backbone.dtype is torch.float16:
-        raise LearningError("float16 loses small gradients: load the model in bfloat16 or float32 to learn a subject")
+    require_range(backbone)
     found = Checkpoint.load(folder, fingerprint) if folder is not None and config.resume else None
     lora = SubjectLora(config.rank, config.alpha, config.targets, seed=config.seed)
     if found is not None:
@@ -94,6 +93,14 @@ def train(
         state = lora.state_dict()
         optimizer.zero_grad(set_to_none=True)
     return Trained(state, step)
+
+
+def require_range(backbone: Backbone) -> None:
+    """`LearningError` for a model in float16."""
+    import torch
+
+    if backbone.dtype is torch.float16:
+        raise LearningError("float16 loses small gradients: load the model in bfloat16 or float32 to learn a subject")
 
 
 class _Steps:
