@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 bench: bench-speed $(VENV)/.installed-engine
 	$(BIN)/python -m intarsia.evaluation --output benchmarks/results/miniature.json

@@ -8,7 +8,8 @@ import signal
 for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
     os.environ[_name] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+_ALONE = "PYTEST_XDIST_WORKER" not in os.environ
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1) if _ALONE else 1))
 
 import torch  # noqa: E402  (after the variables it reads)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
+
+from intarsia.adapters import fused
+from intarsia.backbones import offload
 
 
 class Places:
@@ -13,6 +18,23 @@ class Places:
 
     def __init__(self) -> None:
         self._waiting: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Places:
+        """Everything that moves weights, and the fusing of LoRAs, which may well compute with what waits."""
+        monkeypatch.setattr(offload, "moved", self)
+        monkeypatch.setattr(offload, "place_of", lambda values: "cpu" if self.waits([values]) else values.device)
+        real = fused._sum
+
+        def summed(weight: Tensor, changes: Any) -> Tensor:
+            values = real(self(weight.data, weight.device), changes)
+            return self(values, "cpu") if self.waits([weight]) else values
+
+        monkeypatch.setattr(fused, "_sum", summed)
+        return self
+
+    def waits(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether all of them are in ordinary memory."""
+        return all(tensor.data_ptr() in self._waiting for tensor in tensors)
 
     def __call__(self, values: Tensor, device: Any) -> Tensor:
         parks, known = device == "cpu" and isinstance(device, str), values.data_ptr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,15 @@ from intarsia.backbones import (
     free_memory,
     load_backbone,
     memory_needs,
-    offload,
     parameter_count,
     plan_for,
     share_memory_plan,
     whole_unet,
 )
-from intarsia.backbones.memory import _host_memory
+from intarsia.backbones.memory import TOWER, _host_memory, _reference_bytes
 from intarsia.backbones.offload import Offload, offload_of, tensors_of, unet_groups
 from intarsia.cli.common import open_studio
-from intarsia.editing import EditingError, Studio
+from intarsia.editing import EditingError, Studio, devices
 from intarsia.editing.devices import choose_dtype
 
 BOX = "20,16,30,30"
@@ -53,8 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def moves(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """`+part` and `-part` in order, with the weights of what waits scrambled."""
     found: list[str] = []
-    monkeypatch.setattr(offload, "moved", Places())
-
+    Places().install(monkeypatch)
 
     def spy(sign: str, name: str) -> None:
         real = getattr(Offload, name)
@@ -242,6 +241,30 @@ def test_sdxl_needs_what_is_written_of_it() -> None:
     assert count_vae_bytes(vae, 1024, 1024) == SDXL.vae_work
 
 
+def test_room_for_references_is_what_ip_adapter_plus_takes() -> None:
+    from tests.backbones.test_memory_plan import SHOWN
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from intarsia.adapters import Assign, AssignConfig
+
+    unet = sdxl_unet().to(torch.bfloat16)
+    needs = dataclasses.replace(tiny_backbone(), unet=unet, image_encoder=None)
+    counted, tower = _reference_bytes(needs), TOWER * 2
+    assert (counted, tower) == (SHOWN.adapters, SHOWN.tower)
+    config = AssignConfig(1280, 2048, tokens=16, width=1280, depth=4, heads=20, head_width=64)
+    with torch.device("meta"):
+        assign = Assign.from_unet(unet, config)
+        vit = CLIPVisionConfig(
+            hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16,
+            patch_size=14, image_size=224, projection_dim=1024,
+        )  # fmt: skip
+        image_tower = CLIPVisionModelWithProjection(vit)
+    assert counted == pytest.approx(2 * sum(p.numel() for p in assign.parameters()), rel=0.01)
+    assert tower == pytest.approx(2 * sum(p.numel() for p in image_tower.parameters()), rel=0.01)
+    small = memory_needs(dataclasses.replace(tiny_backbone(), image_encoder=None))
+    assert small.tower == 4 * TOWER and memory_needs(tiny_backbone()).tower == 0
+
+
 def test_the_count_grows_with_the_picture_and_leaves_the_model_alone() -> None:
     backbone = tiny_backbone()
     before = backbone.hash
@@ -290,6 +313,18 @@ def test_the_command_line_says_the_plan_and_refuses_a_mode_before_anything_is_lo
     open_studio("sdxl", "cuda", "auto", "group")
     said = capsys.readouterr()
     assert said.out == "" and said.err == "memory: group offload on cuda, float32, 7.0 GB of weights\n"
+
+    def on_cpu(*given: Any, **options: Any) -> Studio:
+        studio = Studio(tiny_backbone())
+        studio.memory = MemoryPlan("full", weights=7 * 10**9, free=8 * 10**9)
+        return studio
+
+    monkeypatch.setattr(Studio, "load", on_cpu)
+    open_studio("sdxl", "cpu", "auto")
+    assert capsys.readouterr().err == "", "a small model has nothing to choose"
+    monkeypatch.setattr(devices, "SMALL_MODEL", 1000)
+    open_studio("sdxl", "cpu", "auto")
+    assert capsys.readouterr().err == "memory: full on cpu, float32, 7.0 GB of weights, 8.0 GB free\n"
     with pytest.raises(BackboneError, match="memory mode 'most' is unknown"):
         open_studio("no such model", "cuda", "auto", "most")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ SDXL = MemoryNeeds(
     side=1024,
 )
 """In 16 bits; test_memory.py counts what is counted here."""
+SHOWN = replace(SDXL, adapters=847_574_400, tower=1_264_000_000)
+"""With room for references."""
 
 
 def plan(free: float, mode: str = "auto", device: str = "cuda", needs: MemoryNeeds = SDXL) -> MemoryPlan:
@@ -52,6 +55,32 @@ def test_what_fits_is_monotonous_and_within_the_memory() -> None:
     assert all(p.peak is not None and p.free is not None and p.peak < p.free for p in found)
     exact = next(p for p in found if p.tile_side is not None and p.tile_side >= 1024)
     assert all((p.tile_side or 0) >= 1024 for p in found if (p.free or 0) >= (exact.free or 0))
+
+
+@pytest.mark.parametrize(
+    ("free", "mode", "stays"),
+    [
+        (11.4, "full", False),
+        (11.2, "model", True),
+        (8.5, "model", True),
+        (8.3, "model", False),
+        (6.9, "model", False),
+        (6.7, "group", False),
+        (3.4, "group", False),
+        (2.6, "group", False),  # without that room
+        (2.0, "group", False),
+    ],
+)
+def test_room_for_references_is_kept_where_there_is_some(free: float, mode: str, stays: bool) -> None:
+    chosen = plan(free, needs=SHOWN)
+    assert (chosen.mode, chosen.unet_stays) == (mode, stays)
+    assert chosen.peak is not None and chosen.tile_side is not None
+    kept = SHOWN.adapters + (SHOWN.tower if mode == "full" else 0) if free > 3 else 0
+    assert chosen.peak + kept + GIB // 2 <= free * GB
+    assert (chosen.tile_side >= 1024) is (free > 2.5), "tiles would change a picture, so they come last"
+    assert plan(8.7, "full", needs=SHOWN).mode == "full", "a mode by name may use it up"
+    with pytest.raises(BackboneError, match="at least 1\\.9 GB"):
+        plan(1.5, needs=SHOWN)
 
 
 def test_a_small_model_and_a_cpu_and_an_unknown_device_have_everything_in_place() -> None:

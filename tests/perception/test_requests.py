@@ -221,6 +221,7 @@ def test_silence_busyness_and_refusals_end_as_with_naming() -> None:
         ("Fri, 01 Jan 999999999999999999999 00:00:00 GMT", 0.0, 0.0),
         ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0, 0.0),
     ],
+    ids=("number", "fraction", "too-long", "date", "past", "negative", "nan", "words", "year", "first-year"),
 )
 def test_a_busy_server_is_left_alone_as_long_as_it_asks(
     header: str, least: float, most: float, monkeypatch: pytest.MonkeyPatch

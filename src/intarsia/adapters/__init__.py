@@ -9,7 +9,7 @@ from intarsia.adapters.files import load_lora, read_metadata, save_lora
 from intarsia.adapters.fused import FusedLoras
 from intarsia.adapters.keys import from_diffusers, to_diffusers
 from intarsia.adapters.lora import Lora, LoraLayer
-from intarsia.adapters.lora_formats import read_lora, refuse_pickle, write_lora
+from intarsia.adapters.lora_formats import file_beside, read_lora, refuse_pickle, write_lora
 from intarsia.adapters.lora_metadata import base_of
 from intarsia.adapters.lora_modules import LoraModules
 from intarsia.adapters.lora_names import LORA_FORMATS
@@ -49,6 +49,7 @@ __all__ = [
     "RefineConfig",
     "SubjectLora",
     "base_of",
+    "file_beside",
     "from_diffusers",
     "load_lora",
     "load_reference",

@@ -96,7 +96,15 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     Raises:
         AdapterFileError: no such file, or not safetensors.
     """
-    path = Path(path)
+    return _read_header(Path(path))[1]
+
+
+def read_names(path: str | Path) -> list[str]:
+    """The names of a safetensors file's tensors, read and refused as `read_metadata` does."""
+    return _read_header(Path(path))[0]
+
+
+def _read_header(path: Path) -> tuple[list[str], dict[str, str]]:
     if not path.is_file():
         raise AdapterFileError(f"{path} is not a file: give a .safetensors file of adapter weights")
     try:
@@ -104,8 +112,9 @@ def read_metadata(path: str | Path) -> dict[str, str]:
             length = int.from_bytes(stream.read(8), "little")
             if not 2 <= length <= path.stat().st_size - 8:
                 raise ValueError("no header")
-            header = json.loads(stream.read(length).decode("utf-8"))
-        return {str(key): str(value) for key, value in dict(header.get("__metadata__", {})).items()}
+            header = dict(json.loads(stream.read(length).decode("utf-8")))
+        metadata = {str(key): str(value) for key, value in dict(header.pop("__metadata__", {})).items()}
+        return sorted(header), metadata
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise AdapterFileError(
             f"{path} is corrupt or not a safetensors file: save or download it again"

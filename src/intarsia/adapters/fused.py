@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from intarsia.adapters.errors import AdapterError, AdapterKeyError
 from intarsia.adapters.lora import Lora, LoraLayer, Part
 from intarsia.adapters.lora_modules import changeable
+from intarsia.backbones import send_to, take_place_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,9 +22,9 @@ _Change = tuple[LoraLayer, float]
 class FusedLoras:
     """W' = W + Σ strength · alpha / rank · B A in the modules that LoRAs name, until :meth:`unfuse`.
 
-    A module gets another `Parameter` and later its own back: the same object. Who shares the first one (the reference
-    U-Net of `Refine`) goes on seeing it, as it would beside injected layers. A forward pass costs what it costs without
-    LoRAs; the memory is that of the changed weights once more.
+    A module gets another `Parameter` and later its own back: the same object, which waits in ordinary memory meanwhile.
+    Who shares it (the reference U-Net of `Refine`) goes on seeing it, as it would beside injected layers, and brings it
+    when it computes. A forward pass costs what it costs without LoRAs; on a device the memory is the same, too.
     """
 
     def __init__(self) -> None:
@@ -61,8 +62,7 @@ class FusedLoras:
                 raise AdapterError("other changes were made to fused weights since: take those out first")
         while self._changed:
             module, original, new = self._changed.pop()
-            if original.device != new.device:
-                original.data = original.data.to(new.device)
+            take_place_of(new, original)
             module.weight = original
 
     def __enter__(self) -> Self:
@@ -74,21 +74,27 @@ class FusedLoras:
         self.unfuse()
 
     def _change(self, module: Any, changes: Sequence[_Change]) -> None:
-        import torch
         from torch import nn
 
         original: nn.Parameter = module.weight
-        with torch.no_grad():
-            summed = original.detach().to(torch.float32, copy=True)
-            flat = summed.reshape(len(summed), -1)
-            for layer, strength in changes:
-                up = layer.up.to(flat).flatten(1)
-                flat.addmm_(up, layer.down.to(flat).flatten(1), alpha=strength * layer.scale)
-            values = torch.empty_like(original).copy_(flat.view(original.shape))  # keeps the order in memory as well
-            new = nn.Parameter(values, requires_grad=original.requires_grad)
+        new = nn.Parameter(_sum(original, changes), requires_grad=original.requires_grad)
         setattr(new, _BASE, before_fusing(original))
         module.weight = new
         self._changed.append((module, original, new))
+        send_to("cpu", original)
+
+
+def _sum(weight: Tensor, changes: Sequence[_Change]) -> Tensor:
+    """W + Σ strength · alpha / rank · B A where W is, in its format and its order in memory."""
+    import torch
+
+    with torch.no_grad():
+        summed = weight.detach().to(torch.float32, copy=True)
+        flat = summed.reshape(len(summed), -1)
+        for layer, strength in changes:
+            up = layer.up.to(flat).flatten(1)
+            flat.addmm_(up, layer.down.to(flat).flatten(1), alpha=strength * layer.scale)
+        return torch.empty_like(weight).copy_(flat.view(weight.shape))
 
 
 def before_fusing(parameter: Tensor) -> Tensor:

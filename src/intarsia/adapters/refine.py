@@ -15,6 +15,7 @@ from intarsia.adapters.attention import BankReader, BankWriter, ReferenceBank, a
 from intarsia.adapters.errors import AdapterError
 from intarsia.adapters.fused import before_fusing
 from intarsia.adapters.keys import require_shapes, require_sizes
+from intarsia.backbones import is_offloaded, send_to
 
 Trains = Literal["cross_attention", "attention", "all"]
 
@@ -109,6 +110,8 @@ class Refine(nn.Module):
         detail (N, T, F): the image tower's last hidden states; time_ids (N, 6).
         """
         self._written.clear()
+        if not is_offloaded(self.reference):  # while LoRAs are fused, the plain weights wait
+            send_to(self.reference.conv_in.weight.device, *self.reference.parameters())
         pooled = cast(Tensor, self.null_pooled).expand(len(latents), -1)
         self.reference(
             latents.to(self.reference.conv_in.weight.dtype),
@@ -227,10 +230,10 @@ def _share(reference: Any, unet: Any, trains: Trains, last: str) -> Iterator[str
     """Fill every parameter of the reference U-Net: own ones with copies, the others with the main U-Net's objects."""
     # A subject's LoRA that is in the U-Net now wraps its layers; the reference U-Net takes what is wrapped.
     # The same where a LoRA is fused into them.
-    theirs = {
-        name.replace(".base_layer.", "."): cast(nn.Parameter, before_fusing(value))
-        for name, value in unet.named_parameters()
-    }
+    theirs, where = {}, {}
+    for name, value in unet.named_parameters():
+        name = name.replace(".base_layer.", ".")
+        theirs[name], where[name] = cast(nn.Parameter, before_fusing(value)), value.device
     for name, empty in list(reference.named_parameters()):
         path, _, leaf = name.rpartition(".")
         module = reference.get_submodule(path)
@@ -238,7 +241,7 @@ def _share(reference: Any, unet: Any, trains: Trains, last: str) -> Iterator[str
         if not _is_own(name, trains, last):
             module.register_parameter(leaf, source)
             continue
-        value = source.detach()[tuple(slice(n) for n in empty.shape)].clone()
+        value = source.detach()[tuple(slice(n) for n in empty.shape)].to(where[name], copy=True)
         module.register_parameter(leaf, nn.Parameter(value, requires_grad=True))
         yield name
 

@@ -21,5 +21,9 @@ class FetchError(BackboneError):
     """A model could not be fetched: no network, no room, nothing there, or a file that is not what it must be."""
 
 
+class DeviceMemoryError(BackboneError):
+    """A device ran out of memory."""
+
+
 class LicenceError(BackboneError):
     """A model whose licence the policy in force does not permit, or a policy that there is not."""

@@ -6,15 +6,17 @@ import json
 import math
 import os
 import struct
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from intarsia.backbones.byte_count import count_unet_bytes, count_vae_bytes
 from intarsia.backbones.errors import BackboneError
 from intarsia.backbones.known_models import locate_model
-from intarsia.backbones.memory_plan import MemoryNeeds, MemoryPlan, plan_memory
+from intarsia.backbones.memory_plan import MemoryNeeds, MemoryPlan, in_gigabytes, plan_memory
 from intarsia.backbones.offload import tensors_of, unet_groups
 from intarsia.backbones.weights import weight_files
+from intarsia.errors import IntarsiaWarning
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from intarsia.backbones.backbone import Backbone
 
+RESAMPLER, TOWER = 83_000_000, 632_000_000
+"""Parameters of IP-Adapter-Plus' resampler for SDXL, and of the image tower that it reads (ViT-H/14)."""
 _GUIDED = 2
 """Rows of a call of the U-Net with guidance, for one picture."""
 
@@ -62,6 +66,22 @@ def _host_memory(source: Path = Path("/proc/meminfo")) -> FreeMemory:
         return FreeMemory(None, None)
 
 
+def warn_of_short_memory(name_or_path: str | Path, dtype: torch.dtype, *, download: bool = False) -> None:
+    """Warn before a model is loaded whose weights are more than the free ordinary memory."""
+    free = free_memory("cpu").free
+    try:
+        wanted = parameter_count(name_or_path, download=download) * dtype.itemsize
+    except BackboneError:  # loading says it better
+        return
+    if free is not None and wanted > free:
+        warnings.warn(
+            f"the weights of {name_or_path} take {in_gigabytes(wanted)} in {str(dtype).removeprefix('torch.')}, and "
+            f"{in_gigabytes(free)} of ordinary memory is free: close other programs, or use a smaller model",
+            IntarsiaWarning,
+            stacklevel=3,
+        )
+
+
 def memory_needs(backbone: Backbone) -> MemoryNeeds:
     """Counted for a picture of the model's native size; a second or two for SDXL."""
     cells = int(backbone.unet.config.sample_size)
@@ -71,7 +91,19 @@ def memory_needs(backbone: Backbone) -> MemoryNeeds:
         unet_work=count_unet_bytes(backbone.unet, _GUIDED, cells, cells, backbone.dtype).peak,
         vae_work=count_vae_bytes(backbone.vae, backbone.native_size, backbone.native_size),
         side=backbone.native_size,
+        adapters=_reference_bytes(backbone),
+        tower=0 if backbone.image_encoder is not None else TOWER * backbone.dtype.itemsize,
     )
+
+
+def _reference_bytes(backbone: Backbone) -> int:
+    """Of IP-Adapter-Plus: the cross-attentions' keys and values once more, and the resampler."""
+    again: int = sum(
+        value.numel()
+        for name, value in backbone.unet.named_parameters()
+        if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
+    )
+    return (again + RESAMPLER) * int(backbone.dtype.itemsize)
 
 
 def plan_for(backbone: Backbone, device: str | torch.device, mode: str = "auto") -> MemoryPlan:
@@ -100,7 +132,8 @@ def parameter_count(name_or_path: str | Path, *, download: bool = False) -> int:
     """
     files = locate_model(name_or_path, download=download)
     paths = [files.path] if files.parts is not None else weight_files(files.path)
-    return sum(_numbers_in(path) for path in paths if path.suffix == ".safetensors")
+    numbers: list[int] = [_numbers_in(path) for path in paths if path.suffix == ".safetensors"]
+    return sum(numbers)
 
 
 def _numbers_in(path: Path) -> int:

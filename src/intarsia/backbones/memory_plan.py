@@ -25,7 +25,8 @@ class MemoryNeeds:
 
     largest_group: of the U-Net's weights that group offload has on the device at once. unet_work, vae_work: the most
     that activations hold at once, for a guided call on a picture of `side` x `side` pixels, and for encoding or
-    decoding it.
+    decoding it. adapters: what shows references to the U-Net, on the device in every mode. tower: the image tower that
+    they read, where the model has none.
     """
 
     weights: Mapping[str, int]
@@ -33,6 +34,8 @@ class MemoryNeeds:
     unet_work: int
     vae_work: int
     side: int
+    adapters: int = 0
+    tower: int = 0
 
     @property
     def all_weights(self) -> int:
@@ -87,6 +90,9 @@ def plan_memory(
 ) -> MemoryPlan:
     """The fastest way that fits; ways that never change a picture before those that decode it in tiles.
 
+    "auto" keeps room for references where any way has it before it goes without. LoRAs and subjects need none: the
+    weights that they change wait in ordinary memory.
+
     A CPU has everything in place, and so has a device whose memory is not known. MPS shares the CPU's memory: offload
     gains nothing there. A mode that is asked for by name may use the margin up, too.
 
@@ -101,23 +107,22 @@ def plan_memory(
     plan = MemoryPlan("full", device, dtype, needs.all_weights, free=free, total=total)
     if kind == "cpu":
         return plan
+    bare = replace(needs, adapters=0, tower=0)
     if free is None:
-        return replace(plan, peak=_peak(needs, "full", needs.side))
-    wanted: tuple[str, ...] = MODES if mode == "auto" else (mode,)
-    wanted = ("full",) if kind == "mps" else wanted
+        return replace(plan, peak=_peak(bare, "full", needs.side))
+    wanted = [way for way in MODES if mode in ("auto", way) and (way == "full" or kind != "mps")]
     for least in (needs.side, min(LEAST_TILE, needs.side)):
-        for candidate in MODES:
-            found = _fitted(needs, candidate, least, free, with_margin=mode == "auto")
-            if candidate in wanted and found is not None:
-                side, stays = found
-                peak = _peak(needs, candidate, min(side, needs.side), stays=stays)
-                alone = side * side < 2 * needs.side**2
-                return replace(
-                    plan, mode=candidate, peak=peak, tile_side=side, unet_stays=stays, one_by_one=alone
-                )
+        for held in (needs, bare) if mode == "auto" else (bare,):
+            for candidate in wanted:
+                found = _fitted(held, candidate, least, free, with_margin=mode == "auto")
+                if found is not None:
+                    side, stays = found
+                    peak = _peak(bare, candidate, min(side, needs.side), stays=stays)
+                    alone = side * side < 2 * needs.side**2
+                    return replace(plan, mode=candidate, peak=peak, tile_side=side, unet_stays=stays, one_by_one=alone)
     if kind == "mps" and mode == "full":  # the system may lend more than it recommends
-        return replace(plan, peak=_peak(needs, "full", needs.side), tile_side=needs.side, one_by_one=True)
-    raise BackboneError(_refusal(needs, kind, free, mode))
+        return replace(plan, peak=_peak(bare, "full", needs.side), tile_side=needs.side, one_by_one=True)
+    raise BackboneError(_refusal(bare, kind, free, mode))
 
 
 def check_memory_mode(mode: str, device: str | None = None) -> None:
@@ -134,6 +139,7 @@ def _fitted(
 ) -> tuple[int, bool] | None:
     """(greatest side that the VAE takes in one piece, whether the U-Net stays beside it), if that is `least` or more
     and all else fits, too."""
+    free -= needs.adapters + (needs.tower if mode == "full" else 0)
     if any(_with_margin(held, work, with_margin) > free for held, work in _phases(needs, mode)):
         return None
     both = needs.weights["unet"] + needs.weights["vae"]
@@ -154,6 +160,7 @@ def _phases(needs: MemoryNeeds, mode: MemoryMode) -> Iterator[tuple[int, int]]:
         return
     yield (needs.weights["unet"] if mode == "model" else needs.largest_group), needs.unet_work
     yield from ((size, 0) for part, size in needs.weights.items() if part != "unet")
+    yield needs.tower, 0
 
 
 def _peak(needs: MemoryNeeds, mode: MemoryMode, side: int, *, stays: bool = False) -> int:

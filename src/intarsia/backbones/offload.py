@@ -66,7 +66,16 @@ def whole_unet(backbone: Backbone) -> Iterator[None]:
 
 def offload_of(backbone: Backbone) -> Offload | None:
     """What moves the parts of a backbone; None if nothing does."""
-    for hook in backbone.unet._forward_pre_hooks.values():
+    return _owner(backbone.unet)
+
+
+def is_offloaded(module: nn.Module) -> bool:
+    """Whether a module's weights come when it is called."""
+    return _owner(module) is not None
+
+
+def _owner(module: nn.Module) -> Offload | None:
+    for hook in module._forward_pre_hooks.values():
         if isinstance(hook, _Hook) and hook.owner is not None:
             return hook.owner
     return None
@@ -95,11 +104,12 @@ class Offload:
     """The parts of one or more backbones: which are on the device, and who has to go when one is called."""
 
     def __init__(self, plan: MemoryPlan) -> None:
-        self._plan = plan
+        self.plan = plan
         self._whole = False
         self._parts: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
         self._there: set[int] = set()
         self._beside: dict[int, set[int]] = {}
+        self._guests: dict[int, list[Tensor]] = {}
         self._visits: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self._device: torch.device | None = None
 
@@ -118,7 +128,7 @@ class Offload:
                 # A VAE is used by its methods: its children are what is called.
                 for called in part.children() if name == "vae" else [part]:
                     self._watch(called, id(part))
-        if self._plan.unet_stays:
+        if self.plan.unet_stays:
             pair = {id(backbone.unet), id(backbone.vae)}
             for key in pair:
                 self._beside.setdefault(key, set()).update(pair)
@@ -128,11 +138,11 @@ class Offload:
         """See `follow_memory_plan`."""
         nets = [inner for inner in module.modules() if type(inner) is type(backbone.unet)]
         waiting = {id(tensor) for part in self._parts.values() for tensor in tensors_of(part)}
-        if self._plan.mode == "group":
+        if self.plan.mode == "group":
             waiting |= {id(tensor) for net in nets for tensor in tensors_of(net)}
         for tensor in tensors_of(module):
             if id(tensor) not in waiting:
-                tensor.data = moved(tensor.data, self._device)
+                send_to(self._device, tensor)
         for net in nets:
             self._watch_unet(net, id(backbone.unet))
 
@@ -145,7 +155,7 @@ class Offload:
             yield
         finally:
             self._whole = before
-            if self._plan.mode == "group" and not before:
+            if self.plan.mode == "group" and not before:
                 self._park(id(unet))
 
     def use(self, key: int) -> None:
@@ -159,7 +169,7 @@ class Offload:
 
     def _watch_unet(self, net: nn.Module, key: int) -> None:
         """`key`: the U-Net's whose weights the net has."""
-        if self._plan.mode == "model":
+        if self.plan.mode == "model":
             net.register_forward_pre_hook(_Hook(self, lambda called: self._use_with(key, called)))
             return
         groups = unet_groups(net)
@@ -170,11 +180,12 @@ class Offload:
             group.register_forward_hook(_Hook(self, self._leave), always_call=True)
 
     def _use_with(self, key: int, net: nn.Module) -> None:
-        """The U-Net, and what else of its weights a net has that shares them: those from before LoRAs were fused."""
+        """The U-Net, and what else of its weights a net has that shares them: those from before LoRAs were fused, which
+        go when the U-Net goes."""
         self.use(key)
         if net is not self._parts[key]:
-            for tensor in tensors_of(net):
-                tensor.data = moved(tensor.data, self._device)
+            came = [tensor for tensor in tensors_of(net) if send_to(self._device, tensor)]
+            self._guests.setdefault(key, []).extend(came)
 
     def _begin(self, key: int, net: nn.Module, groups: list[nn.Module]) -> None:
         """A call of a net that comes in groups: first what is in none of them."""
@@ -202,23 +213,30 @@ class Offload:
             self._park(other)
 
     def _bring(self, key: int) -> None:
-        self._move(self._parts[key], self._device)
+        try:
+            self._move(self._parts[key], self._device)
+        except BaseException:  # no room, as a rule: what came must not stay there uncounted
+            self._park(key)
+            raise
         self._there.add(key)
 
     def _park(self, key: int) -> None:
         self._move(self._parts[key], _HOST)
+        send_to(_HOST, *self._guests.pop(key, ()))
         self._there.discard(key)
 
     @staticmethod
     def _move(part: nn.Module, device: str | torch.device | None) -> None:
         for tensor in tensors_of(part):
-            gradient, tensor.data = tensor.grad, moved(tensor.data, device)
+            gradient = tensor.grad
+            send_to(device, tensor)
             if gradient is not None:
                 tensor.grad = moved(gradient, device)
 
     def _forget(self, key: int) -> None:
         self._there.discard(key)
         self._beside.pop(key, None)
+        self._guests.pop(key, None)
 
 
 class _Hook:
@@ -239,9 +257,33 @@ def _nothing(module: Any) -> None:
     pass
 
 
+def send_to(device: str | torch.device | None, *tensors: Tensor) -> bool:
+    """Have the numbers of some tensors, which stay the same objects, on a device; whether any had to move."""
+    came = False
+    for tensor in tensors:
+        values = tensor.data
+        new = moved(values, device)
+        if new is not values:
+            tensor.data, came = new, True
+    return came
+
+
+def take_place_of(leaving: Tensor, tensor: Tensor) -> None:
+    """Have the numbers of `tensor` where those of `leaving` are. If they have to move, `leaving` loses its own first:
+    there may be no room for both."""
+    where = place_of(leaving.data)
+    if where != place_of(tensor.data):
+        leaving.data = leaving.data.new_empty(0)
+        send_to(where, tensor)
+
+
 def moved(values: Tensor, device: str | torch.device | None) -> Tensor:
     """On another device; the same tensor if it is there."""
     return values.to(device)
+
+
+def place_of(values: Tensor) -> str | torch.device:
+    return values.device
 
 
 def _tile(vae: Any, side: int, factor: int) -> None:
