@@ -51,12 +51,14 @@ def empty_conditioning(backbone: Backbone) -> Conditioning:
 
     if not backbone.force_zeros_for_empty_prompt:
         return encode_prompt(backbone, "")
-    towers = [tower for tower in (backbone.text_encoder, backbone.text_encoder_2) if tower is not None]
+    towers: list[Any] = [tower for tower in (backbone.text_encoder, backbone.text_encoder_2) if tower is not None]
     width = sum(int(tower.config.hidden_size) for tower in towers)
     pooled = int(towers[1].config.projection_dim) if len(towers) > 1 else 0
-    like = {"device": backbone.device, "dtype": next(towers[0].parameters()).dtype}
+    device, dtype = backbone.device, next(towers[0].parameters()).dtype
     length = int(backbone.tokenizer.model_max_length)
-    return Conditioning(torch.zeros(1, length, width, **like), torch.zeros(1, pooled, **like))
+    return Conditioning(
+        torch.zeros(1, length, width, device=device, dtype=dtype), torch.zeros(1, pooled, device=device, dtype=dtype)
+    )
 
 
 def encode_towers(backbone: Backbone, prompts: Sequence[str]) -> tuple[TowerOutput, ...]:
