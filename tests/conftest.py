@@ -8,8 +8,9 @@ import signal
 for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
     os.environ[_name] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-_ALONE = "PYTEST_XDIST_WORKER" not in os.environ
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1) if _ALONE else 1))
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: what it inherits was meant for one alone
+    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 
 import torch  # noqa: E402  (after the variables it reads)
 

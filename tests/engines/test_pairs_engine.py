@@ -362,7 +362,7 @@ def test_a_remover_in_another_number_format(monkeypatch: pytest.MonkeyPatch, tmp
             part.to(dtype)
         return backbone
 
-    monkeypatch.setattr("intarsia.editing.studio.load_backbone", load)
+    monkeypatch.setattr("intarsia.editing.opening.load_backbone", load)
     option = pairs.RemoverOption("studio:tiny", tmp_path, steps=2, batch=1, device="cpu", dtype="bfloat16")
     remover = option.load()
     mask = np.zeros((70, 80), bool)

@@ -7,19 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intarsia.backbones import (
-    MemoryPlan,
-    apply_memory_plan,
-    check_memory_mode,
-    compile_blocks,
-    load_backbone,
-    no_memory_explained,
-    parameter_count,
-    plan_for,
-    warn_of_short_memory,
-)
+from intarsia.backbones import MemoryPlan, no_memory_explained
 from intarsia.editing.add import run_add
-from intarsia.editing.devices import choose_device, choose_dtype
 from intarsia.editing.edit import run_edit
 from intarsia.editing.environment import differences
 from intarsia.editing.errors import EditingError
@@ -27,6 +16,7 @@ from intarsia.editing.inputs import Inputs, check_instructions, frame_of, load_i
 from intarsia.editing.instruct_models import InstructModels
 from intarsia.editing.learn import learn_from_photos
 from intarsia.editing.loras import Loras
+from intarsia.editing.opening import open_backbone
 from intarsia.editing.paint import PaintProgress
 from intarsia.editing.painter import PAINTER_STEPS, Painter, prompt_painter
 from intarsia.editing.pictures import (
@@ -94,17 +84,9 @@ class Studio:
             UnknownModelError, MissingWeightsError: see `load_backbone`. BackboneError: as there, or too little memory.
             EditingError: no such device or number format.
         """
-        where = choose_device(device)
-        check_memory_mode(memory, where)
-        chosen = choose_dtype(dtype, where, lambda: parameter_count(name, download=download))
-        warn_of_short_memory(name, chosen, download=download)
-        with no_memory_explained(f"loading {name}"):
-            backbone = load_backbone(name, "cpu", chosen, download=download)
-            plan = plan_for(backbone, where, memory)
-            studio = cls(apply_memory_plan(backbone, plan))
+        backbone, plan = open_backbone(name, device, dtype, memory=memory, compiled=compiled, download=download)
+        studio = cls(backbone)
         studio.memory = plan
-        if compiled:
-            compile_blocks(studio.backbone)
         return studio
 
     @property
