@@ -24,8 +24,7 @@ from intarsia.backbones import (
     is_compiled,
 )
 from intarsia.backbones.compiling import compiled_kinds
-from intarsia.editing import Studio
-from intarsia.editing import studio as studio_module
+from intarsia.editing import Studio, opening
 from intarsia.errors import IntarsiaWarning
 from intarsia.sampling import Guidance
 
@@ -103,7 +102,7 @@ def test_blocks_that_come_one_by_one_are_not_compiled() -> None:
 
 def test_a_studio_compiles_on_request(counters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_tiny(tiny_backbone(), tmp_path / "tiny")
-    monkeypatch.setattr(studio_module, "compile_blocks", lambda backbone: compile_blocks(backbone, "eager"))
+    monkeypatch.setattr(opening, "compile_blocks", lambda backbone: compile_blocks(backbone, "eager"))
     plain, studio = (Studio.load(tmp_path / "tiny", "cpu", compiled=compiled) for compiled in (False, True))
     assert is_compiled(studio.backbone.unet) and not is_compiled(plain.backbone.unet)
     options: dict[str, Any] = {"box": "20,16,30,30", "prompt": "a red duck", "steps": 3, "lam": 0.5}
