@@ -35,7 +35,7 @@ def learn(
     cutout: Annotated[
         str,
         typer.Option(
-            help="Who cuts out photos without masks: guess, grabcut (needs intarsia[cutout]), or "
+            help="Who cuts out photos without masks: guess, grabcut (needs OpenCV, the extra cutout), or "
             "sam2:MODEL+grounding-dino:MODEL."
         ),
     ] = "guess",

@@ -46,7 +46,9 @@ class GrabCutter:
 
     def __post_init__(self) -> None:
         if find_spec("cv2") is None:
-            raise CutOutError("GrabCut needs OpenCV, which is not installed: pip install 'intarsia[cutout]'")
+            raise CutOutError(
+                "GrabCut needs OpenCV, which is not installed: pip install 'opencv-python-headless<6'"
+            )
         if min(self.side, self.fine_side, self.rounds) < 1:
             raise CutOutError(
                 f"side {self.side}, fine side {self.fine_side} and rounds {self.rounds} of GrabCut must be 1 or more"
