@@ -103,7 +103,7 @@ def test_the_guess_stays_in_its_box() -> None:
 def test_without_opencv_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr("intarsia.perception.grabcut.find_spec", lambda name: None if name == "cv2" else found(name))
-    with pytest.raises(CutOutError, match="pip install .opencv-python-headless"):
+    with pytest.raises(CutOutError, match=r"pip install .opencv-python-headless"):
         cutter_from_option("grabcut")
 
 
