@@ -8,22 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SDXL: dict[str, Any] = dict(
-    sample_size=128,
-    in_channels=4,
-    out_channels=4,
-    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    block_out_channels=(320, 640, 1280),
-    layers_per_block=2,
-    cross_attention_dim=2048,
-    attention_head_dim=(5, 10, 20),
-    transformer_layers_per_block=(1, 2, 10),
-    use_linear_projection=True,
-    addition_embed_type="text_time",
-    addition_time_embed_dim=256,
-    projection_class_embeddings_input_dim=2816,
-)
+from intarsia.evaluation.speed import sdxl_shape as shape
+
+SDXL: dict[str, Any] = {**shape.SDXL.unet, "in_channels": 4}
 SD15: dict[str, Any] = dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
 """The rest is diffusers' default."""
 SMALL: dict[str, Any] = SDXL | dict(

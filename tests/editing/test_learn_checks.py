@@ -54,11 +54,12 @@ def test_the_command_loads_in_that_format(
     assert asked == ["auto, True"]
 
 
-@pytest.mark.parametrize("parts", [("image_encoder",), ("text_encoder_2",)])
-def test_the_default_namer_needs_an_image_encoder_that_is_loaded(tmp_path: Path, parts: tuple[str, ...]) -> None:
-    for part in parts:
-        (tmp_path / part).mkdir()
-    (tmp_path / "model_index.json").write_text("{}")
+@pytest.mark.parametrize(
+    ("part", "kind"), [("image_encoder", "StableDiffusionPipeline"), ("text_encoder_2", "StableDiffusionXLPipeline")]
+)
+def test_the_default_namer_needs_an_image_encoder_that_is_loaded(tmp_path: Path, part: str, kind: str) -> None:
+    (tmp_path / part).mkdir()
+    (tmp_path / "model_index.json").write_text(f'{{"_class_name": "{kind}"}}')
     config = LearnConfig.preset("smoke")
     with pytest.raises(NamerError, match=r"has no image encoder .*--namer clip:clip"):
         preflight_learning(tmp_path, "duck", config, "vocabulary")

@@ -13,13 +13,13 @@ from intarsia.adapters.lora import Lora, LoraLayer, Part
 from intarsia.adapters.lora_metadata import PEFT_CONFIG, PEFT_KEY, config_beside, said_alphas, written_metadata
 from intarsia.adapters.lora_modules import LoraModules
 from intarsia.adapters.lora_names import PEFT_PREFIX, Place, Role, kind_of_other, spell, spellings, split_key
+from intarsia.backbones import PICKLE_SUFFIXES, is_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from intarsia.adapters.lora_names import LoraFormat
 
-_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 _FAMILIES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
 """By the width of the tokens that cross-attention reads."""
 _TRANSFORMERS = ("transformer.", "lora_transformer_", *(f"{p}{b}" for p in ("lora_unet_", "diffusion_model.")
@@ -81,13 +81,7 @@ def write_lora(lora: Lora, form: LoraFormat, modules: LoraModules) -> tuple[dict
 def refuse_pickle(path: str | Path) -> None:
     """`AdapterFileError` for files that could run code when loaded, by their name or their first bytes."""
     target = Path(path)
-    start = b""
-    if target.is_file():
-        with target.open("rb") as stream:
-            start = stream.read(9)
-    # A safetensors file may begin with the same bytes, its header's length; the header begins at byte 8.
-    looks = start[:4] == b"PK\x03\x04" or start[:2] in (b"\x80\x02", b"\x80\x04")
-    if target.suffix.lower() in _PICKLES or (looks and start[8:] != b"{"):
+    if target.suffix.lower() in PICKLE_SUFFIXES or is_pickle(target):
         raise AdapterFileError(
             f"{path} is a pickle, which can run code when it is loaded: have its maker, or a tool you trust, save "
             "it as .safetensors"

@@ -28,6 +28,7 @@ from intarsia.adapters.ip_adapter_keys import (
     require_plus,
 )
 from intarsia.adapters.keys import require_shapes
+from intarsia.backbones import PICKLE_SUFFIXES
 from intarsia.errors import OutputError
 from intarsia.imaging import write_file_atomically
 
@@ -43,7 +44,6 @@ SHARD_BYTES = 14_500_000
 """Of tensors in one file; with its header a file stays under 15 MB."""
 
 _OUR_FILE = re.compile(r"(assign|refine)(-\d{5}-of-\d{5})?\.safetensors")
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ def load_reference(path: str | Path, unet: Any, base_hash: str | None = None) ->
         raise AdapterFileError(
             f"{path} does not exist: give a folder with assign.safetensors, or an IP-Adapter-Plus .safetensors file"
         )
-    if path.is_file() and path.suffix in _PICKLES:
+    if path.is_file() and path.suffix in PICKLE_SUFFIXES:
         raise AdapterFileError(f"{path} is a pickle, which may run code when read: take its .safetensors twin")
     try:
         return _load_folder(path, unet, base_hash) if path.is_dir() else _load_stock(path, unet)
@@ -134,7 +134,7 @@ def _load_folder(folder: Path, unet: Any, base_hash: str | None) -> ReferenceAda
     from intarsia.adapters.refine import Refine, RefineConfig
 
     if not _files_of(folder, "assign"):
-        pickles = [file.name for file in sorted(folder.iterdir()) if file.suffix in _PICKLES]
+        pickles = [file.name for file in sorted(folder.iterdir()) if file.suffix in PICKLE_SUFFIXES]
         advice = (
             f"{pickles[0]} is a pickle, take its .safetensors twin" if pickles else "train or copy the folder again"
         )

@@ -61,10 +61,12 @@ from intarsia.backbones.offload import (
     whole_unet,
 )
 from intarsia.backbones.on_disk import OnDisk, entry_on_disk, megabytes_of, repository_on_disk
+from intarsia.backbones.pickles import PICKLE_SUFFIXES, is_pickle
 from intarsia.backbones.weights import model_hash
 
 __all__ = [
     "FOOOCUS_FILES",
+    "PICKLE_SUFFIXES",
     "Backbone",
     "BackboneError",
     "CatalogEntry",
@@ -105,6 +107,7 @@ __all__ = [
     "head_of",
     "is_compiled",
     "is_offloaded",
+    "is_pickle",
     "licence_policy",
     "licence_policy_of",
     "load_backbone",

@@ -48,7 +48,8 @@ def compile_blocks(backbone: Backbone, compiler: str = "inductor") -> int:
     kinds = {(type(block), tuple(value.shape for value in block.parameters())) for block in blocks}
     for block in blocks:
         block.compile(backend=compiler)
-        block._compiled_call_impl = _with_room(block._compiled_call_impl, SIZES * len(kinds))
+    unet = backbone.unet
+    unet._compiled_call_impl = _with_room(unet._call_impl, SIZES * len(kinds))
     return len(blocks)
 
 
@@ -63,7 +64,7 @@ def is_compiled(unet: Any) -> bool:
 
 
 def _with_room(call: Callable[..., Any], kinds: int) -> Callable[..., Any]:
-    """A compiled call that may compile this many kinds. Dynamo counts the blocks of all of a class together, and
+    """A call in which this many kinds may be compiled. Dynamo counts the blocks of all of a class together, and
     beyond its own limit (8, where SDXL has twelve kinds of resnets) runs them uncompiled."""
     from torch._dynamo import config
 

@@ -19,12 +19,12 @@ from intarsia.backbones.on_disk import (
     repository_on_disk,
     single_file_of,
 )
-from intarsia.backbones.weights import INDEX, model_hash
+from intarsia.backbones.pickles import PICKLE_SUFFIXES
+from intarsia.backbones.weights import INDEX, model_hash, parts_of
 
 FOOOCUS = "+fooocus"
 _HEAD, _PATCH = "fooocus_inpaint_head.pth", "inpaint_v26.fooocus.patch"
 _REPOSITORY = re.compile(r"(?P<repository>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?")
-_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _UNET = "model.diffusion_model."
 _SDXL = ("conditioner.embedders", f"{_UNET}label_emb")
 
@@ -50,6 +50,11 @@ class ModelFiles:
     def other_weights(self) -> tuple[Path, ...]:
         """Files of weights besides those at `path`."""
         return tuple(path for path in (self.head, self.patch) if path is not None)
+
+    @property
+    def has_image_encoder(self) -> bool:
+        """Whether an image encoder is loaded from them."""
+        return self.parts is None and "image_encoder" in parts_of(self.path)
 
     @property
     def hash(self) -> str:
@@ -80,7 +85,7 @@ def locate_model(name: str | Path, *, download: bool = False, beside: Path | Non
             check_licence(text, None)
             return replace(_from_file(path.stem, path, download), address=address)
     split = split_repository(text)
-    if split is None or Path(text).suffix in (".safetensors", *_PICKLES):
+    if split is None or Path(text).suffix in (".safetensors", *PICKLE_SUFFIXES):
         raise UnknownModelError(
             f"unknown model {text!r}: use one of {', '.join(sorted(_models()))}, a folder, a .safetensors file, or "
             "OWNER/NAME on the Hugging Face Hub"
@@ -205,7 +210,7 @@ def _check_shape(files: ModelFiles) -> None:
 
 
 def _from_file(name: str, path: Path, download: bool) -> ModelFiles:
-    if path.suffix in _PICKLES:
+    if path.suffix in PICKLE_SUFFIXES:
         raise BackboneError(
             f"{path} is a pickle, which may run code when it is opened: use the same model's .safetensors file"
         )

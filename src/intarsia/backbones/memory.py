@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import struct
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from intarsia.backbones.byte_count import count_unet_bytes, count_vae_bytes
 from intarsia.backbones.errors import BackboneError
-from intarsia.backbones.known_models import locate_model
+from intarsia.backbones.known_models import locate_model, safetensors_shapes
 from intarsia.backbones.memory_plan import MemoryNeeds, MemoryPlan, in_gigabytes, plan_memory
 from intarsia.backbones.offload import tensors_of, unet_groups
 from intarsia.backbones.weights import weight_files
@@ -132,17 +130,5 @@ def parameter_count(name_or_path: str | Path, *, download: bool = False) -> int:
     """
     files = locate_model(name_or_path, download=download)
     paths = [files.path] if files.parts is not None else weight_files(files.path)
-    numbers: list[int] = [_numbers_in(path) for path in paths if path.suffix == ".safetensors"]
-    return sum(numbers)
-
-
-def _numbers_in(path: Path) -> int:
-    try:
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > path.stat().st_size:
-                raise ValueError
-            header = json.loads(stream.read(length))
-        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
-        raise BackboneError(f"{path} is not a whole safetensors file: copy or download it again") from error
+    shapes = [shape for path in paths if path.suffix == ".safetensors" for shape in safetensors_shapes(path).values()]
+    return sum(math.prod(shape) for shape in shapes)

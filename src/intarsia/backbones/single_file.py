@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from intarsia.backbones.errors import BackboneError
 from intarsia.backbones.ldm_parts import CLIP, OPEN_CLIP, UNET, VAE, Kind, Source, is_leftover, sources_of
+from intarsia.backbones.pickles import is_pickle
 
 if TYPE_CHECKING:
     import torch
@@ -215,7 +216,7 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
     try:
         weights = safe_open(str(path), framework=framework)
     except (OSError, SafetensorError) as error:
-        if _is_pickle(path):
+        if is_pickle(path):
             raise BackboneError(
                 f"{path} is a pickle, which can run code when it is read: convert it to .safetensors, or download that"
             ) from error
@@ -224,17 +225,6 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
         ) from error
     with weights as opened:
         yield opened
-
-
-def _is_pickle(path: Path) -> bool:
-    """By how torch.save's files start, a zip archive now and a bare pickle in the past; a safetensors file may start
-    so by chance, with the length of its header, which is JSON from byte 8 on."""
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(9)
-    except OSError:
-        return False
-    return start.startswith((b"PK", b"\x80")) and start[8:] != b"{"
 
 
 def _holds(keys: Iterable[str], prefix: str) -> bool:

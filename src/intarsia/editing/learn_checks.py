@@ -32,10 +32,8 @@ def preflight_learning(
     check_namer_option(namer)
     require_advisor(config, namer.startswith(("openai:", "vlm:")))
     files = locate_model(model)
-    folder = files.path if files.parts is None else files.parts
-    # Beside one text tower, as in Stable Diffusion 1.5's layout, and for a single file no image encoder is loaded.
-    sees = files.parts is None and all((folder / part).is_dir() for part in ("image_encoder", "text_encoder_2"))
-    if namer == "vocabulary" and not sees and (folder / "model_index.json").is_file():
+    is_model = files.path.is_file() or (files.path / "model_index.json").is_file()
+    if namer == "vocabulary" and is_model and not files.has_image_encoder:
         raise NamerError(
             f"model {files.name!r} has no image encoder to name attributes with: use --namer clip:clip (once "
             "`intarsia models fetch clip`), yaml:PATH, openai:URL#MODEL or vlm:MODEL"

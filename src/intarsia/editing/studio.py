@@ -313,19 +313,9 @@ class Studio:
         if request.verb == "add":
             check_instructions(request)
         with no_memory_explained("painting", self.backbone):
-            return self._painted(request, inputs, learned, folder, progress)
-
-    def _painted(
-        self,
-        request: EditRequest,
-        inputs: Inputs,
-        learned: Subject | None,
-        folder: Path | None,
-        progress: PaintProgress | None,
-    ) -> EditResult:
-        loras, request = self._loras.of(request, folder)
-        if request.verb == "add":
-            model = self._instruct_models.of(request, folder)
-            return run_add(self.backbone, model, request, inputs, progress, loras)
-        adapters = self._reference_models.of(request, folder)
-        return run_edit(self.backbone, request, inputs, learned, adapters, progress, loras)
+            loras, request = self._loras.of(request, folder)
+            if request.verb == "add":
+                model = self._instruct_models.of(request, folder)
+                return run_add(self.backbone, model, request, inputs, progress, loras)
+            adapters = self._reference_models.of(request, folder)
+            return run_edit(self.backbone, request, inputs, learned, adapters, progress, loras)

@@ -12,6 +12,7 @@ from PIL import Image
 from intarsia.perception.chat_client import ChatClient
 from intarsia.perception.errors import HelperError
 from intarsia.perception.helpers import BoolArray, Box, Description, Photo, Pixels, Tag, View, crop, cut_out
+from intarsia.perception.schemas import list_of, object_of
 
 _SIDE = 768
 _SURROUNDINGS = 0.25
@@ -27,19 +28,9 @@ _CAPTION_QUESTION = (
     "0 to 1: how sure you are of every word. Answer with the JSON object only."
 )
 
-
-def _schema(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": sorted(properties),
-        "additionalProperties": False,
-    }
-
-
-_TAG = _schema({"text": {"type": "string"}, "score": {"type": "number"}})
-_TAGS = _schema({"tags": {"type": "array", "items": _TAG}})
-_CAPTION = _schema({"caption": {"type": "string"}, "score": {"type": "number"}})
+_TAG = object_of({"text": {"type": "string"}, "score": {"type": "number"}})
+_TAGS = object_of({"tags": list_of(_TAG)})
+_CAPTION = object_of({"caption": {"type": "string"}, "score": {"type": "number"}})
 
 
 @dataclass(frozen=True)

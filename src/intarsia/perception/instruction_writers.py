@@ -16,6 +16,7 @@ from intarsia.perception.chat_client import ChatClient
 from intarsia.perception.errors import HelperAwayError, HelperError, public
 from intarsia.perception.helpers import BoolArray, Box, Description, Photo, crop, cut_out
 from intarsia.perception.noise import Noise
+from intarsia.perception.schemas import object_of
 
 _SIDE = 768
 _MARGIN = 0.1
@@ -40,12 +41,7 @@ _EXAMPLES = (
 _AWAY_AT_MOST = 2
 _PAUSE, _LONGEST_PAUSE, _PATIENCE = 60.0, 600.0, 9.0
 _ARTICLES = ("a", "an", "the", "some")
-_PHRASE: dict[str, Any] = {
-    "type": "object",
-    "properties": {"phrase": {"type": "string"}},
-    "required": ["phrase"],
-    "additionalProperties": False,
-}
+_PHRASE = object_of({"phrase": {"type": "string"}})
 
 
 class Describer(Protocol):

@@ -18,6 +18,7 @@ from intarsia.imaging import Mask, Window
 from intarsia.perception.errors import NamerError, quoted
 from intarsia.perception.helpers import BoolArray, FloatArray, Pixels
 from intarsia.perception.namer import AttributeNamer, checked_attributes
+from intarsia.perception.schemas import list_of, object_of
 from intarsia.perception.vocabulary import KINDS
 
 Attributes = Mapping[str, Sequence[str]]
@@ -58,25 +59,12 @@ _CONFLICTS = (
     "are none. Answer with the JSON object only."
 )
 
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _list(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-_TEXTS = _list({"type": "string"})
-_ATTRIBUTE = _object({"kind": {"type": "string", "enum": list(KINDS)}, "value": {"type": "string"}})
-NAME_SCHEMA = _object({kind: _TEXTS for kind in KINDS})
-RECOMBINE_SCHEMA = _object({"prompts": _list(_object({"text": {"type": "string"}, "attributes": _list(_ATTRIBUTE)}))})
-CONFLICTS_SCHEMA = _object({"conflicts": _TEXTS})
+_TEXTS = list_of({"type": "string"})
+_ATTRIBUTE = object_of({"kind": {"type": "string", "enum": list(KINDS)}, "value": {"type": "string"}})
+NAME_SCHEMA = object_of({kind: _TEXTS for kind in KINDS})
+_PROMPT = object_of({"text": {"type": "string"}, "attributes": list_of(_ATTRIBUTE)})
+RECOMBINE_SCHEMA = object_of({"prompts": list_of(_PROMPT)})
+CONFLICTS_SCHEMA = object_of({"conflicts": _TEXTS})
 
 
 @dataclass(frozen=True)
