@@ -9,13 +9,14 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_DATASETS_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-speed bench-sdxl lint clean
+.PHONY: help demo test bench bench-speed bench-sdxl bench-tabletop lint clean
 
 help:
 	@echo "make demo         learn one subject, insert it three times, write demo/sheet.png"
 	@echo "make test         install the test extras, check style, run the whole suite"
 	@echo "make bench        bench-speed, then the numbers of the model card into benchmarks/results/"
 	@echo "make bench-speed  calls, FLOPs, bytes, and ratios of times to stock diffusers (minutes)"
+	@echo "make bench-tabletop  methods against each other: the paper's tables on Tabletop, into bench/ (hours; resumes)"
 	@echo "make bench-sdxl   SDXL's size with random weights end to end; skips without a CUDA device"
 	@echo "make lint         ruff and mypy (strict; reads torch's types, so a minute when cold)"
 	@echo "make clean        remove what the other targets made (the virtual environment stays)"
@@ -40,6 +41,9 @@ bench-speed: $(VENV)/.installed
 
 bench-sdxl: $(VENV)/.installed
 	$(BIN)/python -m intarsia.evaluation.speed --sdxl --output benchmarks/results/sdxl_speed.json
+
+bench-tabletop: $(VENV)/.installed-dev
+	$(BIN)/intarsia bench tabletop --output bench
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import typer
 
 from intarsia import __version__
 from intarsia.cli.add import add
+from intarsia.cli.bench import bench
 from intarsia.cli.convert import convert
 from intarsia.cli.data import data
 from intarsia.cli.demo import demo
@@ -55,6 +56,7 @@ def intarsia(
       intarsia outpaint room.png --left 64 --right 64 -o wider.png
       intarsia replay out.png                          make it again, and compare
       intarsia convert duck.safetensors --to kohya -o duck_kohya.safetensors
+      intarsia bench tabletop -o first --limit 24      compare methods, with intervals
     """
 
 
@@ -63,6 +65,7 @@ for _command in (learn, insert, add, remove, outpaint, replay, convert, demo):
 app.add_typer(models, name="models")
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:

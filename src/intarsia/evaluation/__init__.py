@@ -8,7 +8,7 @@ from intarsia.evaluation.results import Results, ResultsError
 from intarsia.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from intarsia.evaluation import quadruplets
+    from intarsia.evaluation import bench, quadruplets
     from intarsia.evaluation.add import AddBench
     from intarsia.evaluation.case_values import CaseValues
     from intarsia.evaluation.image_judge import ImageJudge, ImageJudgeError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # What needs torch is loaded when first asked for, so that --help is instant.
 _LAZY = {
+    "bench": "",
     "quadruplets": "",
     "AddBench": "add",
     "CaseValues": "case_values",
@@ -42,6 +43,7 @@ __all__ = [
     "Results",
     "ResultsError",
     "ZeroShotBench",
+    "bench",
     "quadruplets",
     "write_removals",
 ]

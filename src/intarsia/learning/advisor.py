@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,8 @@ def regular_prompts(
     vocabulary: Vocabulary,
     namer: AttributeNamer | None = None,
 ) -> list[RegularPrompt]:
-    """The prompts of the regular images as `config` wants them: balanced, or by a namer that is an advisor.
+    """The prompts of the regular images as `config` wants them: balanced, by a namer that is an advisor, or the class
+    alone, without the identity token (DreamBooth, Ruiz et al. 2023, eq. 2).
 
     Raises:
         LearnConfigError: the namer recombines nothing. NamerError: it gives no usable answer.
@@ -60,6 +62,8 @@ def regular_prompts(
     """
     token = config.token if config.regular_prompts_with_token else None
     count = 0 if config.beta == 0 else config.regular_images
+    if config.regular_prompts == "class":
+        return [RegularPrompt(f"a photo of a {class_noun}", MappingProxyType({}))] * count
     if not _asks_advisor(config):
         return recombine(dictionary, class_noun, count, config.seed, vocabulary=vocabulary, token=token)
     ask: Any = getattr(namer, "recombine", None)

@@ -15,7 +15,7 @@ from intarsia.learning.errors import LearnConfigError
 MaskShape = Literal["box", "bulge", "silhouette"]
 PriorMode = Literal["weight", "share"]
 LossSpace = Literal["epsilon", "velocity"]
-PromptSource = Literal["balanced", "advisor"]
+PromptSource = Literal["balanced", "advisor", "class"]
 Schedule = Literal["constant", "cosine"]
 
 TEMPLATES = (
@@ -45,7 +45,8 @@ class LearnConfig:
         sample_posterior: draw latents anew from the VAE's posterior in each step; else its mode.
         regular_images: how many are painted; 0 learns without them.
         regular_prompts: "balanced" recombines offline, each attribute about equally often; "advisor" asks the
-            namer, which must be able to (`openai:URL#MODEL`, `vlm:MODEL`).
+            namer, which must be able to (`openai:URL#MODEL`, `vlm:MODEL`); "class" says the class alone, as
+            DreamBooth's prior preservation does.
         regular_prompts_with_token: whether their prompts hold the identity token (as in the paper), or not
             (as in its author's example).
         gate_margin: a regular image must resemble its prompt by so much more (cosine) than the scene does.

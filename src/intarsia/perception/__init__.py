@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from intarsia.perception.truth_helpers import TruthCaptioner, TruthDetector, TruthSegmenter, TruthTagger
     from intarsia.perception.vision_advisor import VisionAdvisor, VisionAsker
     from intarsia.perception.vision_captioner import VisionCaptioner
+    from intarsia.perception.vision_encoder import VisionEncoder
 
 # Back ends are loaded when first asked for.
 _LAZY = {
@@ -108,6 +109,7 @@ _LAZY = {
     "VisionAdvisor": "vision_advisor",
     "VisionAsker": "vision_advisor",
     "VisionCaptioner": "vision_captioner",
+    "VisionEncoder": "vision_encoder",
     "ZeroShotTagger": "encoders",
 }
 
@@ -172,6 +174,7 @@ __all__ = [
     "VisionAdvisor",
     "VisionAsker",
     "VisionCaptioner",
+    "VisionEncoder",
     "Vocabulary",
     "VocabularyError",
     "VocabularyNamer",

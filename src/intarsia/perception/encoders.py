@@ -114,6 +114,10 @@ class ClipScorer:
         """See `QualityScorer.similarity`."""
         return _normalised(self.embed(crops)) @ self._texts(texts).T
 
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Unit embeddings (N, D) in the pictures' space."""
+        return self._texts(texts)
+
     def embed(self, crops: Sequence[Pixels]) -> FloatArray:
         """See `PictureEmbedder.embed`."""
         import torch

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         TruthRemover,
         removed_path,
     )
+    from intarsia.engines.pairs.run_lengths import mask_of_polygons
     from intarsia.engines.pairs.survival_rates import Survival, survival
 
 _LAZY = {
@@ -63,6 +64,7 @@ _LAZY = {
     "has_truth": "folders",
     "is_run": "engine",
     "list_instances": "annotations",
+    "mask_of_polygons": "run_lengths",
     "pair_of": "engine",
     "pair_run": "engine",
     "pair_steps": "engine",
@@ -101,6 +103,7 @@ __all__ = [
     "has_truth",
     "is_run",
     "list_instances",
+    "mask_of_polygons",
     "pair_of",
     "pair_run",
     "pair_steps",

@@ -1,0 +1,133 @@
+"""`intarsia bench build`: benchmarks as folders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from intarsia.cli.common import Json, Overwrite, command, progress_bar, reporting
+from intarsia.errors import KnobError
+
+_ROWS = {"tabletop": 20, "coco": 140}
+_SUBJECTS, _SIDE = 30, 192
+
+
+@command
+def build(
+    which: Annotated[str, typer.Argument(metavar="tabletop|coco", help="Rendered scenes; or photos that you have.")],
+    output: Annotated[Path, typer.Argument(help="The folder to write.")],
+    annotations: Annotated[Path | None, typer.Option(help="coco: instances_val2017.json.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="coco: the folder of its pictures, val2017.")] = None,
+    photos: Annotated[Path | None, typer.Option(help="coco: DreamBooth's folder, which has one a subject.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="coco: a folder with one a subject, of the photos' masks.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="coco: a YAML file of more, or other, prompts.")] = None,
+    subjects: Annotated[
+        str | None, typer.Option(help="tabletop: how many (30). coco: only the folders of these names, a,b,c.")
+    ] = None,
+    per_subject: Annotated[int | None, typer.Option(help="Rows of each: 20 of tabletop, 140 of coco.")] = None,
+    seed: Annotated[int, typer.Option(help="Which subjects and scenes; which places and prompts.")] = 1,
+    side: Annotated[int | None, typer.Option(help="tabletop: of a scene, px (192).")] = None,
+    shapes: Annotated[str, typer.Option(help="coco: of masks: box, silhouette, or box,silhouette.")] = "box",
+    sizes: Annotated[str, typer.Option(help="coco: of small,medium,large,huge.")] = "small,medium,large",
+    least_picture: Annotated[int, typer.Option(help="coco: the least shorter side of a picture, px.")] = 480,
+    least_box: Annotated[int, typer.Option(help="coco: the least shorter side of a box, px.")] = 32,
+    share: Annotated[str, typer.Option(help="coco: of the picture's area, a box's least and greatest.")] = "0.002,0.5",
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Write a benchmark: rows of a scene, a mask, a subject and a prompt, with hashes. The same command writes the same
+    bytes.
+
+    \b
+    Examples:
+      intarsia bench build tabletop bench
+      intarsia bench build coco bench --annotations annotations/instances_val2017.json --pictures val2017 \\
+          --photos dreambooth/dataset
+    """
+    from intarsia.evaluation import bench
+
+    with reporting(json) as reporter, progress_bar("build", json) as advance:
+        if which not in _ROWS:
+            raise KnobError(f"the benchmark is {which!r}; build tabletop or coco")
+        rows = _ROWS[which] if per_subject is None else per_subject
+        outcome: dict[str, Any] = {"output": str(output)}
+        if which == "tabletop":
+            _refuse(which, annotations=annotations, pictures=pictures, photos=photos, masks=masks, prompts=prompts)
+            bench.make_tabletop(
+                output,
+                subjects=_SUBJECTS if subjects is None else _count(subjects),
+                per_subject=rows,
+                seed=seed,
+                side=_SIDE if side is None else side,
+                overwrite=overwrite,
+                progress=lambda done, total: advance(done, total, "build"),
+            )
+        else:
+            _refuse(which, side=side)
+            made = bench.make_coco(
+                output,
+                annotations=_needed("annotations", annotations),
+                pictures=_needed("pictures", pictures),
+                photos=_needed("photos", photos),
+                masks=masks,
+                prompts=prompts,
+                subjects=None if subjects is None else _words(subjects),
+                per_subject=rows,
+                seed=seed,
+                shapes=_words(shapes),
+                wanted=bench.PlaceFilter(least_picture, least_box, *_shares(share), _words(sizes)),
+                overwrite=overwrite,
+                progress=lambda done, total: advance(done, total, "build"),
+            )
+            for reason, count in sorted(made.left_out.items()):
+                reporter.say(f"left out: {count} x {reason}")
+            for subject, count in made.short.items():
+                reporter.warn(f"{subject} has {count} rows of {rows}: there are no more places for it")
+            outcome["left_out"] = dict(made.left_out)
+        rows_made = bench.Benchmark.open(output, check_files=False).rows
+        counts = {name: Counter(getattr(row, name) for row in rows_made) for name in ("task", "size", "shape")}
+        told = "; ".join(", ".join(f"{count} {word}" for word, count in one.items()) for one in counts.values())
+        number = len({row.subject for row in rows_made})
+        reporter.done(
+            f"{output}: {len(rows_made)} rows of {number} subjects ({told})",
+            {**outcome, "rows": len(rows_made), "subjects": number, **counts},
+        )
+
+
+def register_build(bench: typer.Typer) -> None:
+    """Add `build` to `intarsia bench`."""
+    bench.command("build")(build)
+
+
+def _refuse(which: str, **given: object) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise KnobError(f"--{name} has no meaning for {which}; leave it out")
+
+
+def _needed(name: str, value: Path | None) -> Path:
+    if value is None:
+        raise KnobError(f"--{name} is missing; coco needs --annotations, --pictures and --photos (see --help)")
+    return value
+
+
+def _words(text: str) -> tuple[Any, ...]:
+    """Of "a,b,c"; whoever takes them knows which there are."""
+    return tuple(word.strip() for word in text.split(","))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise KnobError(f"--subjects is {text!r}; tabletop takes a whole number of them")
+    return int(text)
+
+
+def _shares(text: str) -> tuple[float, float]:
+    try:
+        least, most = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise KnobError(f"--share is {text!r}; use LEAST,GREATEST, such as 0.002,0.5") from error
+    return least, most
