@@ -182,15 +182,18 @@ def test_unknown_methods_and_fields_are_refused_in_one_line(name: str) -> None:
 
 
 def test_cut_and_paste_keeps_what_is_outside_the_mask() -> None:
-    scene = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
-    photo, silhouette = np.full((60, 60, 3), (200, 30, 30), np.uint8), np.zeros((60, 60), bool)
+    scene = np.random.default_rng(0).integers(90, 110, (80, 90, 3), dtype=np.uint8)
+    photo, silhouette = np.full((60, 60, 3), 100, np.uint8), np.zeros((60, 60), bool)
     silhouette[10:50, 20:40] = True
-    for top, left in ((30, 40), (0, 0), (60, 75)):
+    photo[silhouette] = (200, 30, 30)
+    for top, left in ((30, 40), (0, 0), (50, 65)):
         mask = np.zeros((80, 90), bool)
         mask[top : top + 30, left : left + 25] = True
         pasted = cut_and_paste(scene, mask, photo, silhouette)
         assert (pasted[~mask] == scene[~mask]).all()
-        assert (pasted[mask] != scene[mask]).any()
+        red = (pasted[..., 0] > 160) & (pasted[..., 1] < 70)
+        assert 0.75 < red.sum() / (30 * 15) < 1.1, "the photo's subject stands in the mask, in its own colours"
+        assert red[top + 28, left + 12] and not red[top + 28, left], "in the middle of the mask's lower edge"
 
 
 @pytest.fixture

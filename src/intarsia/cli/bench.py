@@ -24,7 +24,6 @@ bench = typer.Typer(
     help="Compare methods: build a benchmark, run it, score the pictures, report; or ask people (a blind study).",
     rich_markup_mode=None,
 )
-SWEEP_ROWS = 100
 
 Methods = Annotated[
     list[str] | None,
@@ -93,7 +92,8 @@ def tabletop(
     sweeps: Annotated[
         bool, typer.Option("--sweeps/--no-sweeps", help="Also the curves over λ, LoRA strength and checkpoints.")
     ] = True,
-    sweep_rows: Annotated[int, typer.Option(help="How many of the rows the curves use.")] = SWEEP_ROWS,
+    sweep_subjects: Annotated[int, typer.Option(help="How many subjects the curves use, the first ones.")] = 10,
+    sweep_rows: Annotated[int, typer.Option(help="How many rows of each of them.")] = 8,
     workers: Workers = None,
     learn_steps: LearnSteps = None,
     model: Model = "miniature",
@@ -117,6 +117,8 @@ def tabletop(
 
         chosen, swept = _methods(method), benches.sweep_methods() if sweeps else []
         home, results = output / "benchmark", output / "results"
+        if min(sweep_subjects, sweep_rows) < 1:
+            raise benches.BenchError("--sweep-subjects and --sweep-rows must be 1 or more; --no-sweeps leaves them out")
         if limit is not None:
             subjects = min(subjects, max(2, math.ceil(limit / max(1, per_subject))))
             per_subject = min(per_subject, math.ceil(limit / subjects))
@@ -126,7 +128,7 @@ def tabletop(
         count = _workers(workers, device)
         failed = _run(opened, results, chosen, options, count, json, reporter)
         if swept:
-            part = opened.limited(min(sweep_rows, len(opened.rows)))
+            part = opened.thinned(sweep_subjects, sweep_rows)
             failed += _run(part, results, swept, options, count, json, reporter)
         path = _scored_and_reported(opened, results, json)
         reporter.done(
@@ -174,7 +176,7 @@ def _workers(given: int | None, device: str) -> int:
         return given
     from intarsia.editing import choose_device
 
-    return os.cpu_count() or 1 if choose_device(device).type == "cpu" else 1
+    return os.cpu_count() or 1 if str(choose_device(device)) == "cpu" else 1
 
 
 def _run(

@@ -95,7 +95,7 @@ def paint_regular_images(
     """Paint one picture per prompt over the subject in a window of a photo, and judge it.
 
     Dropped are pictures that are flat, or not more similar to their prompt than the scene with an empty
-    hole. Where that drops all, the best third is kept, with a warning. With `folder`, pictures and masks go
+    hole (not where prompts say the class alone). Where that drops all, the best third is kept, with a warning. With `folder`, pictures and masks go
     to `folder/regular`, and `folder/manifest.jsonl` tells prompt, seed, mask box, scores and verdict of
     each; pictures that are there already, of the same prompt, scene, seed and base, are not painted again.
 
@@ -129,7 +129,9 @@ def _paint_one(
     seed = int(rng.integers(2**31))
     pixels = _painted(backbone, scene, prompt.text, seed, painter, folder, index)
     rgb = pixels.astype(np.float32) / np.float32(255)
-    reason, similarity, unpainted = _judge(backbone, rgb, scene, prompt.text, config.gate_margin)
+    # A prompt of the class alone says too little to tell a picture of it from an empty scene.
+    margin = -math.inf if config.regular_prompts == "class" else config.gate_margin
+    reason, similarity, unpainted = _judge(backbone, rgb, scene, prompt.text, margin)
     return RegularImage(index, rgb, scene.mask, prompt, seed, similarity, unpainted, reason)
 
 

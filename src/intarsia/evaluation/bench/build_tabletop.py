@@ -115,7 +115,9 @@ def _wanted(key: str, subject: Subject, world: Level, number: int, count: int, s
     edits: list[Edit] = []
     for index in range(count):
         task: Task = "identity" if index % 2 == 0 else "editing"
-        turn = index // 2 + number  # another start for each subject, so that a few subjects are balanced together
+        # Another start for each subject, and sizes that drift against the kinds of edit, so that a few subjects are
+        # balanced together.
+        turn = index // 2 + index // 6 + number
         size, shape = sizes[turn % 3], _SHAPES[turn // 3 % 2]
         if task == "identity":
             prompt, edit = draw.choice(_TEMPLATES).format(subject.name), None
@@ -132,7 +134,7 @@ def _write_subject(folder: Path, key: str, subject: Subject, world: Level) -> Be
     (folder / home).mkdir(exist_ok=True)
     shots = []
     for index, (pixels, mask) in enumerate(photos_of([subject], world, PHOTOS)[0]):
-        image, cut = str(home / f"{index}.png"), str(home / f"{index}-mask.png")
+        image, cut = (home / f"{index}.png").as_posix(), (home / f"{index}-mask.png").as_posix()
         shots.append(Shot(image, _save(folder, image, pixels), cut, _save(folder, cut, _as_picture(mask))))
     return BenchSubject(subject.name, tuple(shots), subject.attributes)
 

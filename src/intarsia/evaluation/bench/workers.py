@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from intarsia.evaluation.bench.errors import BenchError
 from intarsia.evaluation.bench.manifest import Benchmark
 from intarsia.evaluation.bench.methods import Method
-from intarsia.evaluation.bench.results_folder import read_results
-from intarsia.evaluation.bench.run import Progress, RunOptions, Say, open_run, run_part
+from intarsia.evaluation.bench.results_folder import LINES, Result, locked, read_results
+from intarsia.evaluation.bench.run import Progress, RunOptions, Say, run_part
+from intarsia.evaluation.bench.run_record import open_run
 
-_POLL = 1.0
+_POLL = 2.0
 
 
 def run_benchmark(
@@ -30,40 +34,45 @@ def run_benchmark(
 ) -> int:
     """Make all results that are not there yet; returns how many rows and methods have an error instead of a picture.
 
-    With several `workers` each has its subjects, its own model and its share of the CPU's cores. The results are the
-    same for any number. Stopped at any moment, the same call goes on.
+    Each of the `workers` has its subjects and its own model, and on a CPU one thread, so that any number of them gives
+    the same results. Stopped at any moment, the same call goes on.
 
     Raises:
-        BenchError: the folder belongs to something else, a method cannot run here, or a worker died.
+        BenchError: the folder belongs to something else or is being written to, a method cannot run here, or a worker
+            died.
     """
     if workers < 1:
         raise BenchError(f"{workers} workers cannot be used: give 1 or more")
-    open_run(benchmark, folder, methods, options)
-    count = min(workers, len({row.subject for row in benchmark.rows}))
-    if count == 1:
-        return run_part(benchmark, folder, methods, options, progress=progress, say=say)
+    with locked(folder):
+        open_run(benchmark, folder, methods, options)
+        count = max(1, min(workers, len({row.subject for row in benchmark.rows})))
+        if count == 1:
+            with _one_thread(options):
+                return run_part(benchmark, folder, methods, options, progress=progress, say=say)
+        _run_parts(benchmark, folder, methods, options, count, progress)
+    return _failed(benchmark, folder, methods, say)
+
+
+def _run_parts(
+    benchmark: Benchmark,
+    folder: Path,
+    methods: Sequence[Method],
+    options: RunOptions,
+    count: int,
+    progress: Progress | None,
+) -> None:
     context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // count)
     parts = [
         context.Process(
-            target=_work,
-            args=(benchmark, folder, list(methods), replace(options, part=(number, count)), threads),
-            daemon=True,
+            target=_work, args=(benchmark, folder, list(methods), replace(options, part=(number, count))), daemon=True
         )
         for number in range(1, count + 1)
     ]
-    kept = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
     try:
         for part in parts:
             part.start()
         _wait(parts, benchmark, folder, methods, progress)
     finally:
-        for name, value in kept.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
         for part in parts:
             if part.is_alive():
                 part.terminate()
@@ -71,6 +80,9 @@ def run_benchmark(
     dead = [part.exitcode for part in parts if part.exitcode]
     if dead:
         raise BenchError(f"{len(dead)} of {count} workers stopped (exit code {dead[0]}): the same command goes on")
+
+
+def _failed(benchmark: Benchmark, folder: Path, methods: Sequence[Method], say: Say | None) -> int:
     wanted = {(row.id, method.name) for row in benchmark.rows for method in methods}
     failed = [result for result in read_results(folder) if result.error and (result.row, result.method) in wanted]
     if say is not None:
@@ -79,16 +91,32 @@ def run_benchmark(
     return len(failed)
 
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+def _work(benchmark: Benchmark, folder: Path, methods: Sequence[Method], options: RunOptions) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with _one_thread(options):
+        run_part(benchmark, folder, methods, options)
 
 
-def _work(
-    benchmark: Benchmark, folder: Path, methods: Sequence[Method], options: RunOptions, threads: int
-) -> None:
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would go on writing beside the next run."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+@contextmanager
+def _one_thread(options: RunOptions) -> Iterator[None]:
+    """Sums of several threads come in another order, so learned weights would depend on their number."""
     import torch
 
-    torch.set_num_threads(threads)
-    run_part(benchmark, folder, methods, options)
+    before = torch.get_num_threads()
+    if options.device_kind == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _wait(
@@ -99,10 +127,17 @@ def _wait(
     progress: Progress | None,
 ) -> None:
     wanted = {(row.id, method.name) for row in benchmark.rows for method in methods}
+    seen = -1
     while any(part.is_alive() for part in parts):
         if any(part.exitcode for part in parts):
             return  # the others need not go on for nothing
-        if progress is not None:
-            done = sum((result.row, result.method) in wanted for result in read_results(folder))
+        size = sum(path.stat().st_size for path in (folder / LINES).glob("*.jsonl"))
+        if progress is not None and size != seen:
+            seen = size
+            done = sum(result.picture is not None for result in read_results(folder) if _key(result) in wanted)
             progress(done, len(wanted), "")
         time.sleep(_POLL)
+
+
+def _key(result: Result) -> tuple[str, str]:
+    return result.row, result.method
