@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import struct
 from collections import Counter
 from pathlib import Path
@@ -18,7 +20,6 @@ from intarsia.evaluation.bench.errors import BenchError
 from intarsia.evaluation.bench.manifest import Benchmark
 from intarsia.evaluation.bench.study import KEY, StudyKey, make_study
 from intarsia.evaluation.bench.study_page import order_for
-from intarsia.evaluation.bench.study_pictures import scene_png
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def study(bench: Benchmark, results: Path) -> tuple[Path, StudyKey]:
 
 def page_bytes(output: Path) -> dict[str, bytes]:
     page = output / "page"
-    return {str(path.relative_to(page)): path.read_bytes() for path in sorted(page.rglob("*")) if path.is_file()}
+    return {path.relative_to(page).as_posix(): path.read_bytes() for path in sorted(page.rglob("*")) if path.is_file()}
 
 
 def test_questions_are_balanced_over_tasks_sizes_and_subjects(study: tuple[Path, StudyKey], bench: Benchmark) -> None:
@@ -190,13 +191,61 @@ def test_a_broken_build_leaves_nothing_and_overwrites_only_a_study(
     (tmp_path / "mine" / "page" / "letter.txt").write_text("dear")
     with pytest.raises(BenchError, match=r"exists already"):
         make_study(bench.folder, results, tmp_path / "mine", METHODS)
-    with pytest.raises(BenchError, match=r"key\.json"):
+    with pytest.raises(BenchError, match="no page of a study"):
         make_study(bench.folder, results, tmp_path / "mine", METHODS, overwrite=True)
     assert (tmp_path / "mine" / "page" / "letter.txt").exists()
     make_study(bench.folder, results, tmp_path / "twice", METHODS, questions=3)
     make_study(bench.folder, results, tmp_path / "twice", METHODS, questions=2, overwrite=True)
     assert len(StudyKey.load(tmp_path / "twice" / KEY).questions) == 2
     assert len(list((tmp_path / "twice" / "page" / "pictures").iterdir())) <= 2 * 5
+    (tmp_path / "twice" / KEY).unlink()
+    make_study(bench.folder, results, tmp_path / "twice", METHODS, questions=2, overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "twice").iterdir()) == [KEY, "page"]
+
+
+def test_page_and_key_are_replaced_together_or_not_at_all(
+    bench: Benchmark, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_study(bench.folder, results, tmp_path / "out", METHODS, questions=3)
+    before = page_bytes(tmp_path / "out")
+    usual = Path.rename
+
+    def fails(self: Path, target: Path) -> Path:
+        if self.name == KEY and Path(target) == tmp_path / "out" / KEY and ".old" not in str(self):
+            raise PermissionError(13, "no")
+        return usual(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fails)
+        with pytest.raises(PermissionError):
+            make_study(bench.folder, results, tmp_path / "out", METHODS, questions=2, overwrite=True)
+    assert page_bytes(tmp_path / "out") == before and StudyKey.load(tmp_path / "out" / KEY) == first
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [KEY, "page"]
+
+
+def test_with_all_methods_in_each_question_the_page_is_blind_as_well(bench: Benchmark, tmp_path: Path) -> None:
+    methods = ("a1", "b2", "c3")
+    turned = dict(zip(methods, (*methods[1:], methods[0]), strict=True))
+    for name, swap in (("one", None), ("two", turned)):
+        results = make_results(tmp_path / name, bench, methods, swap)
+        make_study(bench.folder, results, tmp_path / f"{name}-out", methods, questions=5, together=True)
+    assert page_bytes(tmp_path / "one-out") == page_bytes(tmp_path / "two-out")
+
+
+def test_what_cannot_be_read_is_counted_and_the_commit_told(bench: Benchmark, tmp_path: Path) -> None:
+    copy, results = tmp_path / "bench", make_results(tmp_path / "results", bench)
+    shutil.copytree(bench.folder, copy)
+    with (copy / "manifest.jsonl").open("a") as file:
+        file.write('{"id": "r9\n')
+    lines = (results / "lines" / "0.jsonl").read_text().splitlines()
+    told = [{**json.loads(line), "commit": "abc"} for line in lines]
+    text = "".join(json.dumps(one) + "\n" for one in told)
+    (results / "lines" / "0.jsonl").write_text(text + '{"row": 7}\n')
+    key = make_study(copy, results, tmp_path / "out", METHODS, questions=4)
+    assert key.left_out == {"broken line": 1, "broken line of the results": 1, "manifest changed": 1}
+    assert key.commit == "abc"
+    (results / "lines" / "0.jsonl").write_text(text.replace("abc", "def", 60))
+    assert make_study(copy, results, tmp_path / "other", METHODS, questions=40).commit == "several"
 
 
 @pytest.mark.parametrize(
@@ -226,15 +275,3 @@ def test_results_of_another_benchmark_are_refused(bench: Benchmark, tmp_path: Pa
     results = make_results(tmp_path / "results", other)
     with pytest.raises(BenchError, match="another benchmark"):
         make_study(bench.folder, results, tmp_path / "out", METHODS)
-
-
-def test_the_outline_is_at_the_masks_border_also_at_the_pictures_edge(tmp_path: Path) -> None:
-    Image.new("RGB", (64, 64), "red").save(tmp_path / "scene.png")
-    mask = np.zeros((64, 64), np.uint8)
-    mask[20:44, 40:] = 255
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    (tmp_path / "shown.png").write_bytes(scene_png(tmp_path / "scene.png", tmp_path / "mask.png"))
-    shown = np.asarray(Image.open(tmp_path / "shown.png"))
-    white = (shown == 255).all(-1)
-    assert white[20:44, 40].all() and white[20:44, 63].all() and white[20, 40:].all()
-    assert not white[mask == 0].any() and not white[22:42, 42:62].any()

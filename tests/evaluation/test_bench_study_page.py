@@ -84,13 +84,31 @@ def test_the_generator_is_mulberry32() -> None:
     assert sorted(shuffled(list(range(20)), "x")) == list(range(20)) != shuffled(list(range(20)), "x")
 
 
+def test_the_order_is_the_one_that_pages_were_handed_out_with() -> None:
+    """Both sides of answers hang on it, so it stays as it is. The values are what the script gave under node."""
+    cards = [(f"q{at:03d}", (f"{at}a", f"{at}b")) for at in range(1, 7)]
+    shown = {
+        name: " ".join(one.options[0] for one in order_for("0123456789abcdef", name, cards, count))
+        for name, count in (("1", 10), ("2", 10), ("7", 10), ("Ann_B.2", None))
+    }
+    assert shown == {
+        "1": "3b 5a 1b 4a 6b 2a",
+        "2": "2b 1a 4b 3a 5b 6a",
+        "7": "5a 4b 6b 1a 2a 3b",
+        "Ann_B.2": "6b 5a 4b 3a 2b 1a",
+    }
+    three = [(name, (*options, f"{at}c")) for at, (name, options) in enumerate(cards, 1)]
+    seen = order_for("fedcba9876543210", "eve", three, None)
+    assert " ".join("".join(one.options) for one in seen) == "4a4b4c 5a5b5c 1c1a1b 2b2c2a 6b6c6a 3c3a3b"
+
+
 def driven(
-    output: Path, tmp_path: Path, participant: str, keys: str, kept: Any = None, search: str = ""
+    output: Path, tmp_path: Path, participant: str, keys: str, kept: Any = None, search: str = "", broken: str = "-"
 ) -> dict[str, Any]:
     (tmp_path / "data.json").write_text(json.dumps(data_of(output)))
     (tmp_path / "kept.json").write_text(json.dumps(kept or {}))
     files = [str(output / "page" / "study.js"), str(tmp_path / "data.json")]
-    command = ["node", str(DRIVER), *files, participant, keys, str(tmp_path / "kept.json"), search]
+    command = ["node", str(DRIVER), *files, participant, keys, str(tmp_path / "kept.json"), search, broken]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
@@ -119,6 +137,8 @@ def test_a_page_goes_on_where_it_was_and_answers_are_corrected(study: tuple[Path
     first = driven(output, tmp_path, "3", "1 1 2")
     assert first["count"] == "Question 4 of 30" and len(set(first["widths"])) == 1
     assert first["widths"][0] == "456px"  # 38 pixels of a screen with two of them to each CSS pixel, for each of 24
+    assert first["told"] == "Saved." and first["note"] == ""
+    assert driven(output, tmp_path, "-", "-", kept=first["kept"])["note"] == "Going on where you were."
     again = driven(output, tmp_path, "-", "ArrowLeft 0 9 ArrowRight", kept=first["kept"])
     assert again["resumed"] and again["count"] == "Question 4 of 30"
     assert [one["choice"] for one in again["file"]["answers"]] == [0, 0, None]
@@ -136,3 +156,17 @@ def test_script_and_key_agree_on_names_beyond_numbers(bench: Benchmark, results:
     shown = [(one["question"], tuple(one["shown"])) for one in told["file"]["answers"]]
     assert shown == [(one.id, one.options) for one in expected]
     assert "letters" in driven(tmp_path / "out", tmp_path, "Jürgen M", "-")["fault"]
+
+
+@node
+def test_a_question_without_its_picture_is_passed_over(study: tuple[Path, StudyKey], tmp_path: Path) -> None:
+    output, key = study
+    order = order_for(key.study, "5", [(one.id, tuple(one.options)) for one in key.questions], 10)
+    gone = order[1]
+    told = driven(output, tmp_path, "5", "1 1 ArrowRight" + " 2" * 28, broken=gone.options[0])
+    assert told["ended"] and "1 of them not answered" in told["summary"]
+    assert len(told["troubles"]) == 2 and "missing or broken" in told["troubles"][0], "before 1 and before the arrow"
+    answered = [one["question"] for one in told["file"]["answers"]]
+    assert answered == [one.id for one in order if one.id != gone.id]
+    stays = driven(output, tmp_path, "5", "1 1 ArrowRight ArrowRight")
+    assert stays["count"] == "Question 3 of 30", "where all pictures are there, nothing is passed over"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ def test_three_methods_have_a_table_each_pair_and_one_over_all(tmp_path: Path) -
 
 def test_the_tables_are_written_and_say_the_same(tmp_path: Path) -> None:
     key = key_of()
-    for number in range(4):
+    for number in range(6):
         save_answers(tmp_path / "in", str(number), answers_of(key, f"p{number}", likes(GOOD, 0.7, seed=number)))
     table = tabulate_study(key, [tmp_path / "in"])
     paths = write_study_tables(table, tmp_path / "out")
@@ -217,10 +218,21 @@ def test_the_binomial_test_is_exact(hits: int, tries: int, chance: float, p: flo
     assert binomial_p(hits, tries, chance) == pytest.approx(p, rel=1e-5)
 
 
-def test_an_interval_needs_two_participants() -> None:
-    bootstrap = ClusteredBootstrap(3)
-    assert bootstrap.interval([4, 0, 0], [4, 0, 0]) is None
-    assert bootstrap.interval([4, 4, 4], [4, 4, 4]) == (1.0, 1.0)
+def test_few_participants_have_no_interval_and_those_of_one_mind_a_wide_one() -> None:
+    bootstrap = ClusteredBootstrap(6)
+    assert bootstrap.interval([4, 0, 3, 1, 0, 0], [4, 4, 4, 4, 0, 0]) is None
+    assert bootstrap.interval([4, 0, 3, 1, 2, 0], [4, 4, 4, 4, 4, 0]) is not None
+    alike = bootstrap.interval([4, 3, 4, 4, 4, 4], [4, 3, 4, 4, 4, 4])
+    assert alike == pytest.approx((0.6097, 1), abs=1e-4)  # Wilson's of 6 answers of 6, not of 23
+    half = bootstrap.interval([2, 1, 2, 2, 2, 2], [4, 2, 4, 4, 4, 4])
+    assert half == pytest.approx((0.1876, 0.8124), abs=1e-4)
+
+
+def test_a_question_of_several_lines_is_one_line_of_the_table(tmp_path: Path) -> None:
+    key = replace(key_of(), ask="Which is better?\n\n# Look | twice")
+    save_answers(tmp_path, "a", answers_of(key, "ann", likes(GOOD, 0.5)))
+    text = markdown(tabulate_study(key, [tmp_path]))
+    assert "- Asked: Which is better? # Look \\| twice\n" in text
 
 
 def test_both_commands_work_and_fail_in_one_line(tmp_path: Path) -> None:

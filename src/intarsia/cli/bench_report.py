@@ -30,9 +30,7 @@ def report(
 
     with reporting(json) as reporter:
         opened = bench.Benchmark.open(benchmark)
-        if opened.faults:
-            reporter.warn(f"{len(opened.faults)} rows of {benchmark} cannot be used; the report counts them")
-        page = bench.write_report(opened, results, encoders=encoders, output=output)
+        page = bench.write_report(opened, results, encoders=encoders, output=output, say=reporter.warn)
         reporter.done(str(page), {"report": str(page), "rows": len(opened.rows), "left_out": opened.left_out})
 
 

@@ -10,7 +10,7 @@ import typer
 from intarsia.cli.common import Device, Json, command, progress_bar, reporting
 
 _SHOWN = 10
-_LEAVE = "none"
+_LEAVE, _TRUTH = "none", "truth"
 
 
 @command
@@ -72,6 +72,10 @@ def score(
             reporter.warn(f"left out {one['method']} of row {one['row']}: {one['reason']}")
         if len(left) > _SHOWN:
             reporter.warn(f"left out {len(left) - _SHOWN} more pictures; see {folder / 'left_out.json'}")
+        for reason, count in told["passed_over"].items():
+            reporter.warn(f"passed over {count} results: {reason}")
+        for name, count in told["broken_lines"].items():
+            reporter.warn(f"passed over {count} broken lines of {name}")
         if opened.faults:
             reporter.warn(f"{len(opened.faults)} rows of {benchmark} cannot be used: {opened.faults[0].row}: "
                           f"{opened.faults[0].reason}")  # fmt: skip
@@ -79,6 +83,8 @@ def score(
         counts: dict[str, int] = {}
         for one_score in scored:
             counts[one_score.method] = counts.get(one_score.method, 0) + 1
+        if reference is None and _TRUTH not in counts and inception != _LEAVE:
+            reporter.warn("FID and KID are not measured: the rows have no true renders, and --reference is not given")
         reporter.done(
             f"{folder}: {len(scored)} pictures of {len(counts)} methods scored, {len(left)} left out; next: intarsia "
             f"bench report {benchmark} {results}" + ("" if encoders == "tabletop" else f" --encoders {encoders}"),
@@ -86,6 +92,7 @@ def score(
                 "output": str(folder),
                 "scored": counts,
                 "left_out": told["counts"],
+                "passed_over": told["passed_over"],
                 "rows_left_out": told["benchmark_counts"],
             },
         )

@@ -2,7 +2,7 @@
 
 from intarsia.request.edit_request import EditRequest, Verb
 from intarsia.request.errors import RequestError
-from intarsia.request.presets import ADD, OUTPAINT, PRESETS, REFERENCE, REFERENCE_AND_WORDS, REMOVAL
+from intarsia.request.presets import ADD, OUTPAINT, PRESETS, REFERENCE, REFERENCE_AND_WORDS, REMOVAL, SUBJECT
 
 __all__ = [
     "ADD",
@@ -11,6 +11,7 @@ __all__ = [
     "REFERENCE",
     "REFERENCE_AND_WORDS",
     "REMOVAL",
+    "SUBJECT",
     "EditRequest",
     "RequestError",
     "Verb",

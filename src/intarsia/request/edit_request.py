@@ -179,6 +179,7 @@ class EditRequest(BaseModel):
         values = defaults(
             name if name in PRESETS else "default",
             str(data.get("verb")),
+            subject=has_subject,
             reference=bool(data.get("reference") or data.get("reference_sha256")),
             words=bool(str(data.get("prompt") or "").strip()) or has_subject,
         )

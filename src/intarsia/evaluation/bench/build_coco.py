@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import shutil
 from collections import Counter
@@ -17,6 +18,7 @@ from PIL import Image
 from intarsia.errors import KnobError, PictureError
 from intarsia.evaluation.bench.coco import Place, PlaceFilter, find_places
 from intarsia.evaluation.bench.errors import BenchError
+from intarsia.evaluation.bench.folders import put_in_place
 from intarsia.evaluation.bench.manifest import (
     ABOUT,
     BenchSubject,
@@ -27,19 +29,23 @@ from intarsia.evaluation.bench.manifest import (
     file_sha256,
     write_benchmark,
 )
+from intarsia.evaluation.bench.picture_files import png_bytes
 from intarsia.evaluation.bench.prompts import SubjectPrompts, load_prompts
-from intarsia.evaluation.bench.subject_folders import copy_photos, find_subjects, link_or_copy, png_bytes
-from intarsia.imaging import Picture
+from intarsia.evaluation.bench.subject_folders import copy_photos, find_subjects, link_or_copy
+from intarsia.evaluation.bench.tally import Tally
+from intarsia.imaging import Picture, write_file_atomically
 
 _TASKS: tuple[Task, ...] = get_args(Task)
 
 
 @dataclass(frozen=True)
 class CocoBuild:
-    """``left_out``: what was not used, by reason; ``short``: subjects with fewer rows than asked for, and how many."""
+    """``left_out``: what was not used, by reason, and ``left_out_names``: the first of each; ``short``: subjects with
+    fewer rows than asked for, and how many."""
 
     rows: int
     left_out: Mapping[str, int]
+    left_out_names: Mapping[str, Sequence[str]]
     short: Mapping[str, int]
 
 
@@ -81,13 +87,12 @@ def build_coco(
     found, bare = find_subjects(photos, masks, subjects)
     asked = {subject.name: book.of(subject.name) for subject in found}
     places = find_places(annotations, pictures, wanted, outlines="silhouette" in shapes)
-    left_out = Counter(places.left_out)
-    if bare:
-        left_out["subject without photos"] = len(bare)
+    left_out = places.left_out
+    for name in bare:
+        left_out.add("subject without photos", name)
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".intarsia-{secrets.token_hex(6)}.part")
-    old = part.with_suffix(".old")
     try:
         for name in ("scenes", "masks"):
             (part / name).mkdir(parents=True)
@@ -98,7 +103,7 @@ def build_coco(
         for number, subject in enumerate(found, 1):
             shots = copy_photos(subject, part, left_out)
             if not shots:
-                left_out["subject without photos"] += 1
+                left_out.add("subject without photos", subject.name)
                 continue
             draw = _Draw(subject.name, asked[subject.name], seed, shapes, files)
             drawn = list(islice(draw.rows(places.items), per_subject))
@@ -109,8 +114,9 @@ def build_coco(
             if progress is not None:
                 progress(number, len(found))
         if not rows:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
-            raise BenchError(f"no row can be made of {annotations} and {photos} ({reasons}): check the pictures there")
+            raise BenchError(
+                f"no row can be made of {annotations} and {photos} ({left_out.told()}): check the pictures there"
+            )
         settings = {
             "seed": seed,
             "per_subject": per_subject,
@@ -121,14 +127,12 @@ def build_coco(
             "places": dict(sorted(Counter(place.size_class for place in places.items).items())),
             "prompts_sha256": list(book.sha256),
         }
-        write_benchmark(part, "coco", rows, known, settings, left_out)
-        if folder.exists():
-            folder.rename(old)
-        part.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        write_benchmark(part, "coco", rows, known, settings, left_out.counts)
+        _write_names(part, left_out)
+        put_in_place({part: folder}, part.with_suffix(".old"))
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return CocoBuild(len(rows), dict(left_out), short)
+    return CocoBuild(len(rows), dict(left_out.counts), left_out.names, short)
 
 
 @dataclass
@@ -137,7 +141,7 @@ class _Files:
 
     pictures: Path
     folder: Path
-    left_out: Counter[str]
+    left_out: Tally
     scenes: dict[str, str | None] = field(default_factory=dict)
     masks: dict[tuple[int, MaskShape], tuple[str, str] | None] = field(default_factory=dict)
 
@@ -150,7 +154,7 @@ class _Files:
                 link_or_copy(self.pictures / place.file, target)
                 self.scenes[place.file] = file_sha256(target)
             else:
-                self.left_out[reason] += 1
+                self.left_out.add(reason, place.file)
                 self.scenes[place.file] = None
         return self.scenes[place.file]
 
@@ -160,7 +164,9 @@ class _Files:
         if key not in self.masks:
             mask = place.mask(shape)
             if mask is None:
-                self.left_out["annotation with an outline unlike its box"] += 1
+                self.left_out.add(
+                    "annotation with an outline unlike its box", f"{place.file}, annotation {place.annotation}"
+                )
                 self.masks[key] = None
             else:
                 data = png_bytes(Image.fromarray(mask.astype("uint8") * 255))
@@ -244,6 +250,13 @@ class _Draw:
         """A hash rather than a generator's next number: no draw shifts another, and no version of a library counts."""
         text = "\0".join(map(str, (self.seed, self.subject, *what)))
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def _write_names(folder: Path, left_out: Tally) -> None:
+    """Add to `benchmark.json` what was left out by name."""
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8")) | {"left_out_names": left_out.names}
+    data = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write_file_atomically(folder / ABOUT, data.encode(), overwrite=True)
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from intarsia.errors import KnobError
 from intarsia.evaluation.bench.errors import BenchError
 from intarsia.evaluation.bench.manifest import MaskShape, SizeClass, size_class
+from intarsia.evaluation.bench.tally import Tally
 
 _FAR = 1e6
 _OUTLINE_SLACK = 2
@@ -84,10 +84,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Places:
-    """What an annotation file offers. ``left_out``: annotations that are no places, by reason."""
+    """What an annotation file offers. ``left_out``: annotations that are no places."""
 
     items: tuple[Place, ...]
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: Tally = field(default_factory=Tally)
     pictures: int = 0
     annotations: int = 0
     sha256: str = ""
@@ -115,18 +115,18 @@ def find_places(path: Path, pictures: Path, wanted: PlaceFilter, *, outlines: bo
             f"{pictures} holds none of the {len(images)} pictures that {path} lists (the first: {first}): "
             "give the folder in which they lie"
         )
-    items, left_out, seen = [], Counter[str](), set[int]()
-    for line in content["annotations"]:
+    items, left_out, seen = [], Tally(), set[int]()
+    for number, line in enumerate(content["annotations"], 1):
         found = _place(line, images, names, wanted, outlines)
         if isinstance(found, Place) and found.annotation in seen:
             found = "annotation with the id of another"
         if isinstance(found, str):
-            left_out[found] += 1
+            left_out.add(found, _name(line, number, images))
             continue
         seen.add(found.annotation)
         items.append(found)
     if not items:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common()) or "it lists none"
+        reasons = left_out.told() or "it lists none"
         raise BenchError(f"no annotation of {path} can be used ({reasons}): change the filters, or the file")
     return Places(tuple(items), left_out, len(images), len(content["annotations"]), digest)
 
@@ -154,6 +154,16 @@ def _image(entry: Any) -> tuple[str, tuple[int, int]] | None:
         return (file, size) if whole and isinstance(entry["id"], int | str) else None
     except (KeyError, TypeError):
         return None
+
+
+def _name(line: Any, number: int, images: Mapping[Any, tuple[str, tuple[int, int]]]) -> str:
+    """How an annotation, the file's ``number``-th, is found again."""
+    try:
+        file, _ = images[line["image_id"]]
+    except (KeyError, TypeError):
+        file = "no listed picture"
+    known = isinstance(line, dict) and isinstance(line.get("id"), int | str)
+    return f"{file}, annotation {line['id']}" if known else f"{file}, annotation number {number} of the file"
 
 
 def _place(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class Benchmark:
     """As it was built."""
     subjects_sha256: str = ""
     faults: tuple[Fault, ...] = ()
+    built_without: Mapping[str, Any] = field(default_factory=dict)
+    """What its build left out: ``left_out`` (reason -> how many) and ``left_out_names`` (reason -> the first)."""
 
     @staticmethod
     def open(folder: str | Path, *, check_files: bool = True) -> Benchmark:
@@ -94,6 +96,7 @@ class Benchmark:
             about["manifest_sha256"],
             hashlib.sha256(json.dumps(about["subjects"], sort_keys=True).encode()).hexdigest(),
             tuple(faults),
+            {name: about[name] for name in ("left_out", "left_out_names") if isinstance(about.get(name), dict)},
         )
 
     def limited(self, count: int | None) -> Benchmark:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
+from intarsia.evaluation.bench.manifest import Task
 from intarsia.evaluation.bench.methods import METHODS
 from intarsia.evaluation.bench.scores_folder import TRUTH
 
 MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
+TASKS: tuple[Task, ...] = get_args(Task)
+CLASS_ONLY = (
+    "a prompt that names the class alone, as those of identity rows do, tells Tabletop's judge little: read CLIP-T, "
+    "caption"
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,11 @@ WHOLE = ("clip_t_whole", "caption_whole", "clip_i_whole", "dino_whole", "dinov2_
 OUTSIDE = ("seam", "psnr_outside", "lpips_outside", "bytes_outside")
 
 _TRUTH_TITLE = "true render (ceiling)"
+
+
+def says_little(metric: str, task: str, encoders: str) -> bool:
+    """Whether `CLASS_ONLY` holds for it."""
+    return encoders == "tabletop" and task == "identity" and metric in ("clip_t", "clip_t_crop", "clip_t_whole")
 
 
 def measure_of(key: str) -> Measure:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from intarsia.evaluation.bench.cells import Cells, Difference
+from intarsia.evaluation.bench.cells import FEWEST_SUBJECTS, NO_ROW_DIFFERS, Cells, Difference
 from intarsia.evaluation.bench.manifest import SizeClass, Task
-from intarsia.evaluation.bench.measures import MINUS, NONE, measure_of
+from intarsia.evaluation.bench.measures import CLASS_ONLY, MINUS, NONE, TASKS, measure_of, says_little
 
 Verdict = Literal["holds", "does not hold", "not clear", "not measured"]
-FEWEST_ROWS, FEWEST_SUBJECTS = 20, 5
+FEWEST_ROWS = 20
 KEPT_SIMILARITY, KEPT_SHARE = 0.03, 0.02
 """What a value may fall by and still count as kept. The paper's full method loses 0.022 of CLIP-I in editing."""
 
@@ -35,20 +35,15 @@ class Ordering:
 
 
 def _paper() -> list[Ordering]:
-    tasks: tuple[Task, ...] = ("identity", "editing")
-    three = ("clip_t", "clip_i", "dino")
+    measures = ("clip_t", "caption", "clip_i", "dino")
     steps = "What each part adds (the paper's Table 3)"
     return [
         *(
             Ordering("The method over DreamBooth (the paper's Table 1)", metric, "paper", "dreambooth", task)
-            for task in tasks
-            for metric in three
+            for task in TASKS
+            for metric in measures
         ),
-        *(
-            Ordering(steps, metric, "dif", "dreambooth", task)
-            for task in tasks
-            for metric in ("clip_t", "caption", "clip_i", "dino")
-        ),
+        *(Ordering(steps, metric, "dif", "dreambooth", task) for task in TASKS for metric in measures),
         *(
             Ordering(steps, metric, better, worse, "editing")
             for better, worse in (("tas", "dif"), ("paper", "tas"))
@@ -56,7 +51,7 @@ def _paper() -> list[Ordering]:
         ),
         *(
             Ordering(steps, metric, "paper", "dif", task, margin=KEPT_SIMILARITY)
-            for task in tasks
+            for task in TASKS
             for metric in ("clip_i", "dino")
         ),
     ]
@@ -81,13 +76,15 @@ ORDERINGS: tuple[Ordering, ...] = (*_paper(), *_ours())
 
 @dataclass(frozen=True)
 class Finding:
-    """An ordering asked of the scores. ``difference``: better minus worse, None if no row has both."""
+    """An ordering asked of the scores. ``difference``: better minus worse, None if no row has both. ``caveat``: why its
+    measure says little here; such findings do not count."""
 
     ordering: Ordering
     metric: str
     difference: Difference | None
     verdict: Verdict
     note: str = ""
+    caveat: str = ""
 
     @property
     def says(self) -> str:
@@ -98,13 +95,24 @@ class Finding:
         place = " (whole)" if self.metric.endswith("_whole") else ""
         if one.margin is None:
             return f"{where}: {one.better} above {one.worse} in {measure.title}{place}"
-        margin = f"{one.margin * measure.scale:g}{' points' if measure.share else ''}"
-        return f"{where}: {one.better} at most {margin} below {one.worse} in {measure.title}{place}"
+        return f"{where}: {one.better} at most {self.margin} below {one.worse} in {measure.title}{place}"
+
+    @property
+    def margin(self) -> str:
+        """What may be lost, as it is shown."""
+        measure, margin = measure_of(self.metric), self.ordering.margin
+        return NONE if margin is None else f"{margin * measure.scale:g}{' points' if measure.share else ''}"
 
     @property
     def told(self) -> str:
         """The verdict, with what speaks against it."""
-        return f"{self.verdict} ({self.note})" if self.note else self.verdict
+        return f"{self.verdict} ({'; '.join(self.notes)})" if self.notes else self.verdict
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What speaks against the verdict, and against counting it."""
+        caveat = f"not counted: {self.caveat}" if self.caveat and self.difference is not None else ""
+        return tuple(part for part in (self.note, caveat) if part)
 
     @property
     def written(self) -> str:
@@ -130,6 +138,7 @@ class Finding:
             "difference": told,
             "verdict": self.verdict,
             "note": self.note,
+            "caveat": self.caveat,
         }
 
 
@@ -144,14 +153,16 @@ def judge_orderings(cells: Cells, orderings: Sequence[Ordering] = ORDERINGS) -> 
         for place in places:
             metric = one.metric + place
             difference = cells.difference(one.better, one.worse, metric, rows)
-            findings.append(Finding(one, metric, difference, *verdict_of(difference, one.margin)))
+            caveat = CLASS_ONLY if says_little(metric, one.task, cells.scores.encoders) else ""
+            findings.append(Finding(one, metric, difference, *verdict_of(difference, one.margin), caveat))
     return findings
 
 
 def verdict_of(difference: Difference | None, margin: float | None = None) -> tuple[Verdict, str]:
     """By the interval of a difference: above 0 (or above minus the margin) wholly, not at all, or neither.
 
-    Few rows or subjects give no verdict: the interval of a handful says little.
+    Few rows or subjects give no verdict, since the interval of a handful says little; nor does a difference that is
+    the same on all rows, or an interval that only touches 0.
     """
     if difference is None:
         return "not measured", ""
@@ -159,10 +170,11 @@ def verdict_of(difference: Difference | None, margin: float | None = None) -> tu
         return "not clear", f"only {difference.n} rows"
     if difference.subjects < FEWEST_SUBJECTS:
         return "not clear", f"only {difference.subjects} subject{'s' if difference.subjects > 1 else ''}"
+    if difference.low == difference.high:
+        return "not clear", difference.note or NO_ROW_DIFFERS
     if difference.low > -(margin or 0):
         return "holds", ""
-    fails = difference.high <= 0 if margin is None else difference.high < -margin
-    return ("does not hold" if fails else "not clear"), ""
+    return ("does not hold", "") if difference.high < -(margin or 0) else ("not clear", difference.note)
 
 
 def _signed(text: str) -> str:

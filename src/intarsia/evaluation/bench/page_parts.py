@@ -1,4 +1,4 @@
-"""Pieces of the report's page: tables of numbers, of verdicts, of pictures, and of what was published."""
+"""Pieces of the report's page: tables of numbers, of verdicts, of pictures, of what was left out and published."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from html import escape
 from typing import Any
 
 from intarsia.evaluation.bench import published
+from intarsia.evaluation.bench.left_out import STAGES, LeftOut
 from intarsia.evaluation.bench.measures import NONE, measure_of
 from intarsia.evaluation.bench.orderings import Finding
 from intarsia.evaluation.bench.picture_sheet import SheetRow, caption_of, data_uri
+from intarsia.evaluation.bench.provenance import commit_text
 from intarsia.evaluation.bench.scores_folder import TRUTH
 from intarsia.evaluation.bench.svg import interval_bar
 from intarsia.evaluation.bench.table_files import cell_text, counts_text
@@ -27,7 +29,7 @@ def table_html(table: Table) -> str:
         f'<th scope="col" title="{escape(measure_of(metric).what, True)}">{escape(measure_of(metric).head)}</th>'
         for metric in metrics
     )
-    parts = [f'<thead><tr><th scope="col">method</th>{heads}<th scope="col">n</th></tr></thead>']
+    parts = [f'<thead><tr><th scope="col">method</th>{heads}<th scope="col">n (subjects)</th></tr></thead>']
     for group in table.groups:
         lines = [line for line in table.lines if line.group == group]
         rows = [f'<tr><th colspan="{len(metrics) + 2}" scope="rowgroup">{escape(group)}</th></tr>']
@@ -38,7 +40,8 @@ def table_html(table: Table) -> str:
             head = f'<th scope="row">{escape(line.title)}</th>'
             rows.append(f"<tr{style}>{head}{numbers}<td>{counts_text(line, metrics)}</td></tr>")
         parts.append(f'<tbody class="group">{"".join(rows)}</tbody>')
-    return f'<div class="scroll"><table>{"".join(parts)}</table></div>'
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    return f'<div class="scroll"><table>{"".join(parts)}</table></div>{note}'
 
 
 def _number(line: Line, metric: str, lines: Sequence[Line], best: bool) -> str:
@@ -61,13 +64,15 @@ def findings_html(findings: Sequence[Finding]) -> str:
     measured = [one for one in findings if one.difference is not None]
     parts = [
         '<thead><tr><th scope="col">what should hold</th><th scope="col" class="words">verdict</th>'
-        '<th scope="col">difference</th><th scope="col">n</th><th scope="col">subjects</th></tr></thead>'
+        '<th scope="col">difference</th><th scope="col">may be lost</th><th scope="col">n</th>'
+        '<th scope="col">subjects</th></tr></thead>'
     ]
     for group in dict.fromkeys(one.ordering.group for one in measured):
-        rows = [f'<tr><th colspan="5" scope="rowgroup">{_code(group)}</th></tr>']
+        rows = [f'<tr><th colspan="6" scope="rowgroup">{_code(group)}</th></tr>']
         for one in (one for one in measured if one.ordering.group == group):
-            verdict = f'{_SIGNS[one.verdict]} {one.verdict}{f" <small>{escape(one.note)}</small>" if one.note else ""}'
-            counts = "".join(f"<td>{count}</td>" for count in one.counts)
+            small = "".join(f"<small>{escape(part)}</small>" for part in one.notes)
+            verdict = f"{_SIGNS[one.verdict]} {one.verdict}{small}"
+            counts = "".join(f"<td>{count}</td>" for count in (one.margin, *one.counts))
             rows.append(
                 f'<tr><th scope="row">{escape(one.says)}</th><td class="verdict {_CLASSES[one.verdict]}">{verdict}</td>'
                 f"<td>{one.written}{_centred(one)}</td>{counts}</tr>"
@@ -107,15 +112,34 @@ def sheet_html(rows: Sequence[SheetRow], names: Mapping[str, str]) -> str:
     return f'<div class="sheet"><table>{"".join(parts)}</tbody></table></div>'
 
 
+def left_out_html(left_out: Sequence[LeftOut]) -> str:
+    """Stage by stage: how many for each reason, and the first names."""
+    if not left_out:
+        return "<p>Nothing.</p>"
+    parts = []
+    for stage in dict.fromkeys(one.stage for one in sorted(left_out, key=lambda one: STAGES.index(one.stage))):
+        listed = []
+        for one in (one for one in left_out if one.stage == stage):
+            rest = f"; and {one.count - len(one.names)} more" if 0 < len(one.names) < one.count else ""
+            names = f"<small>{escape('; '.join(one.names))}{rest}</small>" if one.names else ""
+            listed.append(f"<li>{escape(one.reason)}: {one.count} {names}</li>")
+        parts.append(f"<h3>{escape(stage[0].upper() + stage[1:])}</h3><ul>{''.join(listed)}</ul>")
+    return "".join(parts)
+
+
 def results_html(methods: Sequence[Mapping[str, Any]]) -> str:
-    """Pictures, errors and rows without a score of each method."""
-    heads = ("method", "pictures", "errors", "rows not scored", "s a picture, median", "most frequent error")
+    """Of each method: pictures, errors, rows that it was not run on or has no score of."""
+    counts = ("pictures", "errors", "rows not run", "not scored", "s a picture, median")
+    heads = ("method", *counts, "commit", "commonest error")
     rows = []
     for one in methods:
-        values = (one["pictures"], one["errors"], one["not_scored"], one["median_seconds"])
+        values = (one["pictures"], one["errors"], one["not_run"], one["not_scored"], one["median_seconds"])
         numbers = "".join(f"<td>{NONE if value is None else value}</td>" for value in values)
-        error = f'<td class="words">{escape(str(one["commonest_error"] or NONE))}</td>'
-        rows.append(f'<tr><th scope="row">{escape(one["title"])}</th>{numbers}{error}</tr>')
+        commit = NONE if one["pictures"] is None else commit_text(one["commits"])
+        words = "".join(
+            f'<td class="words">{escape(text)}</td>' for text in (commit, str(one["commonest_error"] or NONE))
+        )
+        rows.append(f'<tr><th scope="row">{escape(one["title"])}</th>{numbers}{words}</tr>')
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 

@@ -63,6 +63,7 @@ tr.ceiling > * {{ color: var(--faint); border-top: 1px dashed var(--faint); }}
 td b {{ font-weight: 700; }}
 td small {{ display: block; white-space: nowrap; font-size: .76rem; }}
 .verdict {{ white-space: nowrap; font-weight: 600; text-align: left; }}
+.verdict small {{ white-space: normal; font-weight: 400; min-width: 14rem; }}
 .holds {{ color: var(--s0); }} .fails {{ color: var(--s1); }} .open {{ color: var(--faint); }}
 figure {{ margin: 0 0 1.6rem; }}
 .panels {{ display: flex; flex-wrap: wrap; gap: .8rem; }}

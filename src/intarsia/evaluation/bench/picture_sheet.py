@@ -12,7 +12,9 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from intarsia.evaluation.bench.manifest import SIZE_CLASSES, Benchmark, Row
-from intarsia.evaluation.bench.results_folder import Result
+from intarsia.evaluation.bench.measures import TASKS
+from intarsia.evaluation.bench.picture_files import read_rgb
+from intarsia.evaluation.bench.results_folder import Result, is_whole
 from intarsia.evaluation.charts import FAINT, GRID, INK, PAPER
 from intarsia.imaging import Picture
 
@@ -37,8 +39,9 @@ class SheetRow:
 
 
 def sheet_rows(benchmark: Benchmark, folder: Path, results: Sequence[Result], methods: Sequence[str]) -> list[SheetRow]:
-    """The rows by the rule above. ``folder``: of the results; pictures that cannot be read are left out."""
-    made = {(result.row, result.method): result.picture for result in results if result.picture is not None}
+    """The rows by the rule above. ``folder``: of the results; pictures that lie elsewhere, are not the listed ones by
+    their hash, or cannot be read are left out."""
+    made = {(result.row, result.method): result for result in results if result.picture is not None}
     with_truth = any(row.truth is not None for row in benchmark.rows)
     sheet = []
     for row in _chosen(benchmark, made, methods):
@@ -55,7 +58,9 @@ def sheet_rows(benchmark: Benchmark, folder: Path, results: Sequence[Result], me
             present = row.truth.present if row.truth else None
             tiles[TRUE] = _tile(_read(benchmark.folder, present), window, scene.size)
         for method in methods:
-            tiles[method] = _tile(_read(folder, made.get((row.id, method))), window, scene.size)
+            result = made.get((row.id, method))
+            good = result is not None and is_whole(folder, result)
+            tiles[method] = _tile(_read(folder, result.picture if good and result else None), window, scene.size)
         sheet.append(SheetRow(row, tiles))
     return sheet
 
@@ -100,11 +105,11 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _chosen(benchmark: Benchmark, made: Mapping[tuple[str, str], str], methods: Sequence[str]) -> list[Row]:
+def _chosen(benchmark: Benchmark, made: Mapping[tuple[str, str], Result], methods: Sequence[str]) -> list[Row]:
     """By the rule."""
     there = [row for row in benchmark.rows if any((row.id, method) in made for method in methods)]
     chosen: list[Row] = []
-    for task in ("identity", "editing"):
+    for task in TASKS:
         for size in SIZE_CLASSES:
             fit = [row for row in there if row.task == task and row.size == size]
             for _ in range(min(ROWS_EACH, len(fit))):
@@ -118,9 +123,8 @@ def _read(folder: Path, name: str | None) -> Image.Image | None:
     if name is None:
         return None
     try:
-        with Image.open(folder / name) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError):
+        return Image.fromarray(read_rgb(folder / name))
+    except (OSError, ValueError, Image.DecompressionBombError):
         return None
 
 

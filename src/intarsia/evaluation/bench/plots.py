@@ -9,9 +9,9 @@ from html import escape
 from typing import Any
 
 from intarsia.errors import IntarsiaError
-from intarsia.evaluation.bench.cells import Cells
+from intarsia.evaluation.bench.cells import FEWEST_SUBJECTS, Cells
 from intarsia.evaluation.bench.manifest import Row
-from intarsia.evaluation.bench.measures import measure_of, number_of, split_variant, title_of
+from intarsia.evaluation.bench.measures import TASKS, measure_of, number_of, split_variant, title_of
 from intarsia.evaluation.bench.methods import LEARN_PREFIX
 from intarsia.evaluation.bench.svg import Path, Point, chart, ends_of, legend
 from intarsia.request import PRESETS
@@ -75,7 +75,7 @@ def draw_sweeps(
 
 def _panels(cells: Cells, sweep: Sweep) -> str:
     """One small chart a metric, a line a task."""
-    tasks = {task: _rows(cells, sweep, task) for task in ("identity", "editing")}
+    tasks = {task: _rows(cells, sweep, task) for task in TASKS}
     charts: list[str] = []
     seen: dict[str, Path] = {}
     for metric in _PANELS:
@@ -87,7 +87,7 @@ def _panels(cells: Cells, sweep: Sweep) -> str:
                 if (cell := cells.cell(method, metric, rows)) is not None
             )
             if len(points) > 1:
-                paths.append(Path(task, points, style))
+                paths.append(Path(f"{task}: {_count(rows)}", points, style))
         if paths:
             seen |= {path.name: path for path in paths}
             values = [value for value, _ in sweep.points]
@@ -112,8 +112,8 @@ def _planes(cells: Cells, sweep: Sweep, titles: Mapping[str, str] | None) -> str
             and method not in {one for _, one in sweep.points}
             and (point := _point(cells, method, across, up, rows, method))
         )
-        paths = [Path(f"{title_of(sweep.base, titles)}, {sweep.words}", points)]
-        paths += [Path("other methods", beside, None)] if beside else []
+        paths = [Path(f"{title_of(sweep.base, titles)}, {sweep.words}: {_count(rows)}", points)]
+        paths += [Path("other methods, on the same rows", beside, None)] if beside else []
         names = f"editability: {measure_of(across).head}", f"identity: {measure_of(up).head}"
         title = f"{measure_of(up).title} over {measure_of(across).title} as {sweep.words} changes"
         drawn.append(legend(paths) + chart(title, *names, paths, (720, 430)))
@@ -133,15 +133,22 @@ def _rows(cells: Cells, sweep: Sweep, task: str) -> list[Row]:
     return [row for row in cells.benchmark.rows if row.task == task and all(row.id in one for one in scored)]
 
 
+def _count(rows: Sequence[Row]) -> str:
+    """How many rows and subjects, with a mark where they are too few."""
+    subjects = len({row.subject for row in rows})
+    few = f" (fewer than {FEWEST_SUBJECTS}: the intervals are too narrow)" if subjects < FEWEST_SUBJECTS else ""
+    return f"{len(rows)} rows of {subjects} subject{'s' if subjects != 1 else ''}{few}"
+
+
 def _own_value(told: Any, name: str) -> float | None:
     """What a method's own value of a field is: as its run says, else as its preset has it."""
     from intarsia.learning import LearnConfig
 
     if not isinstance(told, Mapping):
         return None
-    options, learn = (dict(told.get(key) or {}) for key in ("options", "learn"))
-    values = {**PRESETS.get(options.get("preset", "default"), {}), **options}
-    with suppress(IntarsiaError, TypeError):
+    options, learn = (one if isinstance(one := told.get(key), Mapping) else {} for key in ("options", "learn"))
+    values = {**PRESETS.get(str(options.get("preset", "default")), {}), **options}
+    with suppress(IntarsiaError, TypeError, ValueError):
         config = asdict(LearnConfig.preset("default", **learn))
         values |= {f"{LEARN_PREFIX}{key}": value for key, value in config.items()}
     number = number_of(values.get(name), float("nan"))

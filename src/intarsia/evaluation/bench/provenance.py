@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import intarsia
 from intarsia.evaluation.bench.cells import FRECHET_DRAWS, KERNEL_DRAWS, NUMBERS, SEED, Cells
-from intarsia.evaluation.bench.manifest import ABOUT, Benchmark
+from intarsia.evaluation.bench.left_out import LeftOut
 from intarsia.evaluation.bench.measures import title_of
+from intarsia.evaluation.bench.repeat import commands
 from intarsia.evaluation.bench.results_folder import Result
 from intarsia.evaluation.bench.scores_folder import TRUTH
 
+UNKNOWN = "not known"
 
-def describe(cells: Cells, run: Mapping[str, Any], results: Sequence[Result]) -> dict[str, Any]:
+
+def describe(
+    cells: Cells, run: Mapping[str, Any], results: Sequence[Result], left_out: Sequence[LeftOut]
+) -> dict[str, Any]:
     """Plain values, for the files and the page; the same scores give the same."""
     benchmark, scores = cells.benchmark, cells.scores
     seeds = sorted({row.seed for row in benchmark.rows})
+    ids = {row.id for row in benchmark.rows}
+    own = [one for one in results if one.row in ids]
+    methods = [*scores.methods, *sorted({one.method for one in own} - set(scores.methods))]
+    per_method = [_of_method(cells, name, [one for one in own if one.method == name], run) for name in methods]
+    ran = {name: {one.row for one in own if one.method == name} for name in methods}
+    rows = {name: [row for row in benchmark.rows if row.id in ran[name]] for name in methods if ran[name]}
     return {
         "benchmark": benchmark.name,
         "manifest_sha256": benchmark.manifest_sha256,
@@ -29,7 +40,7 @@ def describe(cells: Cells, run: Mapping[str, Any], results: Sequence[Result]) ->
         "seeds": {"least": seeds[0], "most": seeds[-1], "distinct": len(seeds)} if seeds else None,
         "model": run.get("model"),
         "model_hash": run.get("model_hash"),
-        "commit": run.get("commit"),
+        "commits": _commits(one for one in own if one.picture is not None),
         "versions": run.get("versions") or {},
         "budget": run.get("budget") or {},
         "methods": methods_of(run),
@@ -41,8 +52,10 @@ def describe(cells: Cells, run: Mapping[str, Any], results: Sequence[Result]) ->
         "draws_kid": KERNEL_DRAWS,
         "draws_fid": FRECHET_DRAWS,
         "bootstrap_seed": SEED,
-        "results": _per_method(cells, results, titles_of(run)),
-        "left_out": _left_out(cells, run),
+        "commands": commands(benchmark, run, rows, scores),
+        "results": per_method,
+        "left_out": [asdict(one) for one in left_out],
+        "nulls": {f"{method}: {metric}": count for (method, metric), count in sorted(scores.nulls.items())},
     }
 
 
@@ -58,47 +71,37 @@ def titles_of(run: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(one["title"]) for name, one in methods_of(run).items() if one.get("title")}
 
 
-def _per_method(cells: Cells, results: Sequence[Result], titles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Of each method: how many pictures and errors, rows without a score, and the median time of a picture."""
-    rows = {row.id for row in cells.benchmark.rows}
-    found = []
-    for method in [*cells.scores.methods, *sorted({one.method for one in results} - set(cells.scores.methods))]:
-        own = [one for one in results if one.method == method and one.row in rows]
-        made = [one for one in own if one.error is None and one.picture is not None]
-        reasons = Counter(one.error for one in own if one.error is not None)
-        scored = rows & cells.scores.values.get(method, {}).keys()
-        found.append(
-            {
-                "method": method,
-                "title": title_of(method, titles),
-                "pictures": None if method == TRUTH else len(made),
-                "errors": sum(reasons.values()),
-                "commonest_error": reasons.most_common(1)[0][0] if reasons else None,
-                "scored": len(scored),
-                "not_scored": len(rows) - len(scored),
-                "median_seconds": round(statistics.median(one.seconds for one in made), 2) if made else None,
-            }
-        )
-    return found
+def commit_text(commits: Mapping[str, int]) -> str:
+    """One, or several with how many pictures each painted."""
+    if len(commits) < 2:
+        return next(iter(commits), UNKNOWN)
+    return f"several: {', '.join(f'{name} ({count})' for name, count in commits.items())}"
 
 
-def _left_out(cells: Cells, run: Mapping[str, Any]) -> dict[str, Any]:
-    scores, rows = cells.scores, {row.id for row in cells.benchmark.rows}
-    strange = {row for one in scores.values.values() for row in one} - rows
+def _commits(results: Iterable[Result]) -> dict[str, int]:
+    """Commit -> how many pictures it painted, most first; empty where no line tells one."""
+    counts = Counter(one.commit or UNKNOWN for one in results)
+    found = dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+    return {} if list(found) == [UNKNOWN] else found
+
+
+def _of_method(cells: Cells, method: str, own: Sequence[Result], run: Mapping[str, Any]) -> dict[str, Any]:
+    """How many pictures and errors, rows that it was not run on or has no score of, and the median time of a picture.
+    ``own``: its results of the benchmark's rows."""
+    rows = {row.id for row in cells.benchmark.rows if method != TRUTH or row.truth is not None}
+    made = [one for one in own if one.picture is not None]
+    scored = rows & cells.scores.values.get(method, {}).keys()
+    reasons = Counter(one.error for one in own if one.error is not None)
+    expected = rows if method == TRUTH else {one.row for one in made}
     return {
-        "building": _built(cells.benchmark),
-        "reading": cells.benchmark.left_out,
-        "running": run.get("left_out") or {},
-        "scoring": dict(scores.left_out),
-        "score_lines_broken": scores.broken,
-        "scored_rows_not_in_benchmark": len(strange),
-        "nulls": {f"{method}: {metric}": count for (method, metric), count in sorted(scores.nulls.items())},
+        "method": method,
+        "title": title_of(method, titles_of(run)),
+        "commits": _commits(made),
+        "pictures": None if method == TRUTH else len(made),
+        "errors": sum(reasons.values()),
+        "commonest_error": reasons.most_common(1)[0][0] if reasons else None,
+        "not_run": None if method == TRUTH else len(rows - {one.row for one in own} - scored),
+        "scored": len(scored),
+        "not_scored": len(expected - scored),
+        "median_seconds": round(statistics.median(one.seconds for one in made), 2) if made else None,
     }
-
-
-def _built(benchmark: Benchmark) -> dict[str, Any]:
-    try:
-        left_out = json.loads((benchmark.folder / ABOUT).read_text(encoding="utf-8")).get("left_out")
-    except (OSError, ValueError, AttributeError):
-        return {}
-    return left_out if isinstance(left_out, dict) else {}

@@ -1,4 +1,4 @@
-"""The bootstrap of rows that hang together: subjects are drawn, then rows of each."""
+"""The bootstrap of rows that hang together: whole subjects are drawn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from intarsia.evaluation.bench.metrics.distances import polynomial_kernel
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.float32]
@@ -15,24 +17,15 @@ DRAWS = 2_000
 def cluster_weights(clusters: Sequence[str], draws: int = DRAWS, seed: int = 0) -> Counts:
     """How often each of N rows is in each of ``draws`` samples (B, N).
 
-    Two stages (Davison and Hinkley 1997, 3.8): as many clusters as there are, with replacement, then as many rows of
-    each as it has, with replacement. With one cluster this is the usual bootstrap of its rows.
+    Clusters are drawn with replacement, as many as there are, all rows of one together (Field and Welsh 2007,
+    "Bootstrapping clustered data", the cluster bootstrap). With one cluster its rows are drawn.
     """
-    names = {name: number for number, name in enumerate(sorted(set(clusters)))}
-    numbers = np.asarray([names[name] for name in clusters], np.int64)
-    by_cluster, sizes = np.argsort(numbers, kind="stable"), np.bincount(numbers)
-    starts, many = np.cumsum(sizes) - sizes, len(clusters)
-    random = np.random.default_rng(seed)
-    counts = np.zeros(draws * many, np.float32)
-    first = np.arange(draws)[:, None] * many
-    for _ in range(len(sizes)):
-        picked = random.integers(0, len(sizes), draws)
-        size = sizes[picked][:, None]
-        inner = (random.random((draws, int(sizes.max()))) * size).astype(np.int64)
-        there = np.arange(inner.shape[1])[None] < size
-        rows = by_cluster[np.where(there, starts[picked][:, None] + inner, 0)]
-        np.add.at(counts, (first + rows)[there], 1)
-    return counts.reshape(draws, many)
+    _, numbers = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(clusters) and not numbers.any():
+        numbers = np.arange(len(clusters))
+    count = int(numbers.max(initial=-1)) + 1
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / max(1, count)), draws)
+    return np.asarray(drawn[:, numbers], np.float32)
 
 
 def interval_of_mean(values: Floats, weights: Counts) -> tuple[float, float]:
@@ -42,35 +35,46 @@ def interval_of_mean(values: Floats, weights: Counts) -> tuple[float, float]:
     return float(mean + low), float(mean + high)
 
 
+def rule_of_three(difference: float, units: int) -> tuple[float, float]:
+    """A 95 % interval of a mean of values in [-1, 1] that are all ``difference``: of ``units`` that are alike, at most
+    a share of 3 / units of all is otherwise (Hanley and Lippman-Hand 1983), and that by as much as can be."""
+    other = min(1.0, 3 / units)
+    return difference - other * (1 + difference), difference + other * (1 - difference)
+
+
 def percentiles(draws: Floats | Counts) -> tuple[float, float]:
     """The 2.5th and the 97.5th."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
 
-def kernel_draws(sample: Floats, reference: Floats, weights: Counts, block: int = 1_000) -> Floats:
+def kernel_draws(
+    sample: Floats, reference: Floats, weights: Counts, others: Counts | None = None, block: int = 1_000
+) -> Floats:
     """The unbiased squared MMD (Gretton et al. 2012, eq. 3) of KID's kernel (x·y / D + 1)³ in each of B samples (B,).
 
-    ``sample`` (N, D) is resampled by ``weights`` (B, N), ``reference`` (M, D) is not. A row drawn twice makes no pair
-    with itself: such pairs would make every sample look farther off than it is.
+    ``sample`` (N, D) is resampled by ``weights`` (B, N), ``reference`` (M, D) by ``others`` (B, M), or not at all. A
+    row drawn twice makes no pair with itself; pairs of rows of one subject are as often as it was drawn, squared, so
+    the draws lie beside the estimate: only how they spread is of use. NaN where a sample has no two rows.
     """
-    counts, inside = weights.astype(np.float64), np.zeros(len(weights))
+    mine = weights.astype(np.float64)
+    theirs = np.ones((1, len(reference))) if others is None else others.astype(np.float64)
+    across = np.zeros(len(mine))
     for start in range(0, len(sample), block):
         rows = slice(start, start + block)
-        kernel = _kernel(sample[rows], sample)
+        across += (mine[:, rows] * (theirs @ polynomial_kernel(reference, sample[rows]))).sum(1)
+    pairs = mine.sum(1) * theirs.sum(1)
+    between = np.divide(across, pairs, out=np.full(len(mine), np.nan), where=pairs > 0)
+    return _within(sample, mine, block) - 2 * between + _within(reference, theirs, block)
+
+
+def _within(points: Floats, counts: Floats, block: int) -> Floats:
+    """The kernel's mean over pairs of different rows, each row as often as it counts: (B,)."""
+    total = np.zeros(len(counts))
+    for start in range(0, len(points), block):
+        rows = slice(start, start + block)
+        kernel = polynomial_kernel(points[rows], points)
         kernel[np.arange(len(kernel)), start + np.arange(len(kernel))] = 0
-        inside += (counts[:, rows] * (counts @ kernel.T)).sum(1)
-    across = np.concatenate(
-        [_kernel(sample[s : s + block], reference).mean(1) for s in range(0, len(sample), block)]
-    )
-    many, total = counts.sum(1), 0.0
-    for start in range(0, len(reference), block):
-        part = reference[start : start + block]
-        total += float(_kernel(part, reference).sum() - (((part**2).sum(1) / part.shape[1] + 1) ** 3).sum())
-    pairs = many**2 - (counts**2).sum(1)
-    within = np.divide(inside, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-    return np.asarray(within - 2 * (counts @ across) / many + total / (len(reference) * (len(reference) - 1)))
-
-
-def _kernel(first: Floats, second: Floats) -> Floats:
-    return np.asarray((first @ second.T / first.shape[1] + 1) ** 3, np.float64)
+        total += (counts[:, rows] * (counts @ kernel.T)).sum(1)
+    pairs = counts.sum(1) ** 2 - (counts**2).sum(1)
+    return np.divide(total, pairs, out=np.full(len(counts), np.nan), where=pairs > 0)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from intarsia.evaluation.bench.encoders import EncoderSet
-from intarsia.evaluation.bench.manifest import Benchmark, Row
+from intarsia.evaluation.bench.manifest import Benchmark, Row, Shot
 from intarsia.evaluation.bench.metrics.lpips import lpips_map
 from intarsia.evaluation.bench.metrics.outside import bytes_outside, only_outside, psnr_outside
 from intarsia.evaluation.bench.metrics.seam import seam_score
+from intarsia.evaluation.bench.picture_files import read_mask, read_rgb
 from intarsia.evaluation.bench.subject_crops import Bools, Pixels, square_crop, subject_crop
 
 Floats = npt.NDArray[np.float32]
@@ -47,10 +47,24 @@ class RowScorer:
         self._maps = lru_cache(maxsize=_KEPT)(self._source_maps)
         self._photos: dict[tuple[str, str, str], Floats] = {}
         self._texts: dict[str, Floats] = {}
+        self._faults: dict[str, str | None] = {}
 
     def scene(self, row: Row) -> tuple[Pixels, Bools]:
         """(H, W, 3), and where it is to be repainted (H, W)."""
         return self._read(row.id)
+
+    def fault(self, row: Row) -> str | None:
+        """Why nothing of a row can be measured, whatever was painted: its scene, its mask or one of its subject's
+        photos cannot be used. None where all can."""
+        try:
+            scene, mask = self.scene(row)
+        except Exception as error:  # decoders raise almost anything on hostile bytes
+            return f"scene or mask unreadable: {first_line(error)}"
+        if mask.shape != scene.shape[:2] or not mask.any():
+            return "mask empty or off its scene"
+        if row.subject not in self._faults:
+            self._faults[row.subject] = self._fault_of_photos(row.subject)
+        return self._faults[row.subject]
 
     def score(self, rows: Sequence[Row], pictures: Sequence[Pixels]) -> Scored:
         """One picture a row, each of its scene's size (H, W, 3)."""
@@ -66,8 +80,8 @@ class RowScorer:
                     values[n][f"{stem}_{end}"] = float((photos @ embedded[n]).mean()) if len(photos) else None
                     if stem == "clip_i":
                         values[n][f"clip_t_{end}"] = float(self._text(row.prompt) @ embedded[n])
-                        if (told := self._caption(row)) is not None:
-                            values[n][f"caption_{end}"] = float(self._text(told) @ embedded[n])
+                        if (full := self._caption(row)) is not None:
+                            values[n][f"caption_{end}"] = float(self._text(full) @ embedded[n])
             if self.encoders.features is not None:
                 features[end] = self.encoders.features.images(shown)
         for n, row in enumerate(rows):
@@ -125,7 +139,7 @@ class RowScorer:
 
     def _read_scene(self, row_id: str) -> tuple[Pixels, Bools]:
         row, folder = self._rows[row_id], self.benchmark.folder
-        return read_rgb(folder / row.scene), _read_mask(folder / row.mask)
+        return read_rgb(folder / row.scene), read_mask(folder / row.mask)
 
     def _source_maps(self, row_id: str) -> list[Any]:
         assert self.encoders.perceptual is not None
@@ -148,30 +162,29 @@ class RowScorer:
         """Unit embeddings (P, D) of the photos: cut out where crops are compared, whole where pictures are."""
         key = stem, subject, end
         if key not in self._photos:
-            folder = self.benchmark.folder
-            shown = []
-            for shot in self.benchmark.subjects[subject].photos:
-                pixels = read_rgb(folder / shot.image)
-                mask = None if shot.mask is None or end == "whole" else _read_mask(folder / shot.mask)
-                shown.append(subject_crop(pixels, mask, cut_out=self.encoders.cut_out))
+            shown = [self._photo(shot, end) for shot in self.benchmark.subjects[subject].photos]
             encoder = self.encoders.similar[stem]
             self._photos[key] = _unit(encoder.images(shown)) if shown else np.zeros((0, 0), np.float32)
         return self._photos[key]
 
+    def _photo(self, shot: Shot, end: str) -> Pixels:
+        folder = self.benchmark.folder
+        pixels = read_rgb(folder / shot.image)
+        mask = None if shot.mask is None or end == "whole" else read_mask(folder / shot.mask)
+        return subject_crop(pixels, mask, cut_out=self.encoders.cut_out)
 
-def read_rgb(source: Any) -> Pixels:
-    """A picture's file as (H, W, 3). Raises OSError or ValueError: it is none."""
-    from PIL import Image
+    def _fault_of_photos(self, subject: str) -> str | None:
+        for shot in self.benchmark.subjects[subject].photos:
+            try:
+                self._photo(shot, "crop")
+            except Exception as error:
+                return f"photo of the subject unusable: {shot.image}: {first_line(error)}"
+        return None
 
-    with Image.open(source) as image:
-        return np.asarray(image.convert("RGB"), np.uint8)
 
-
-def _read_mask(path: Path) -> Bools:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L"), np.uint8) > 127
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _lineup_of(benchmark: Benchmark, encoders: EncoderSet) -> Any:

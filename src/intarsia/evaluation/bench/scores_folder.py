@@ -21,6 +21,8 @@ SCORES, LINES, ENCODERS, LEFT_OUT, FEATURES, PARTS = (
     "scores", "scores.jsonl", "encoders.json", "left_out.json", "features", "parts",
 )  # fmt: skip
 REFERENCE, TRUTH = "reference", "truth"
+_GREATEST = 2**1023
+"""Greater integers are no floats."""
 Floats = npt.NDArray[np.float32]
 
 
@@ -50,24 +52,49 @@ class Features:
 
 
 def read_scores(folder: Path) -> list[Score]:
-    """Raises BenchError: none there."""
-    path = folder / LINES
+    """Raises BenchError: none there, or a line that is no score."""
+    scores, broken = read_score_lines(folder)
+    if broken:
+        raise BenchError(f"{folder / LINES} is damaged ({broken} broken lines): run `intarsia bench score` again")
+    return scores
+
+
+def read_score_lines(folder: Path) -> tuple[list[Score], int]:
+    """The lines that are scores, and how many are not. Raises BenchError: no such file."""
     try:
-        return [Score(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line for line in (folder / LINES).read_bytes().split(b"\n") if line.strip()]
     except OSError as error:
         raise BenchError(f"{folder} holds no scores ({LINES} is missing): run `intarsia bench score`") from error
-    except (ValueError, TypeError) as error:
-        raise BenchError(f"{path} is damaged ({error}): run `intarsia bench score` again") from error
+    scores = [score for score in map(_score, lines) if score is not None]
+    return scores, len(lines) - len(scores)
+
+
+def _score(line: bytes) -> Score | None:
+    try:
+        score = Score(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+    good = isinstance(score.row, str) and isinstance(score.method, str) and isinstance(score.values, dict)
+    good = good and all(value is None or isinstance(value, int | float) for value in score.values.values())
+    good = good and not any(isinstance(value, int) and abs(value) > _GREATEST for value in score.values.values())
+    # A method's features are in a file of its name.
+    return score if good and score.method and Path(score.method).name == score.method else None
 
 
 def read_left_out(folder: Path) -> dict[str, Any]:
     """What was not scored: ``results`` (row, method, reason) with ``counts`` by reason, and the same of the benchmark's
     rows. Raises BenchError: not there, or damaged."""
-    path = folder / LEFT_OUT
+    return read_json(folder / LEFT_OUT)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object that `write_json` wrote. Raises BenchError: not there, or damaged."""
     try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{path} is missing or damaged: run `intarsia bench score` again") from error
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        told = None
+    if not isinstance(told, dict):
+        raise BenchError(f"{path} is missing or damaged: run `intarsia bench score` again")
     return told
 
 

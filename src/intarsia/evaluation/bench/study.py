@@ -9,19 +9,20 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
 from intarsia.errors import IntarsiaWarning
 from intarsia.evaluation.bench.errors import BenchError
+from intarsia.evaluation.bench.folders import put_in_place
 from intarsia.evaluation.bench.manifest import Benchmark, Row, SizeClass, Task, file_sha256
-from intarsia.evaluation.bench.results_folder import Result, read_results, read_run
+from intarsia.evaluation.bench.picture_files import upright_size
+from intarsia.evaluation.bench.results_folder import Result, broken_lines, read_results, read_run
 from intarsia.evaluation.bench.study_choice import Pick, choose_questions
-from intarsia.evaluation.bench.study_page import ASK, PAGE, PICTURES, Card, write_page
+from intarsia.evaluation.bench.study_page import ASK, PAGE, PICTURES, Card, is_page, write_page
 from intarsia.evaluation.bench.study_pictures import compared_pngs, photo_png, scene_png
-from intarsia.imaging import write_file_atomically
 
 FORMAT = 1
 KEY = "key.json"
@@ -96,7 +97,7 @@ def make_study(
     seed: int = 0,
     overwrite: bool = False,
 ) -> StudyKey:
-    """Write `page/` to hand out and `key.json` to keep. Same input, same bytes.
+    """Write `page/` to hand out and `key.json` to keep, both or neither. Same input, same bytes.
 
     Two methods at a time are compared, all pairs of ``methods`` in turn; ``together``: all of them in each question.
 
@@ -117,14 +118,16 @@ def make_study(
     if not picks:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
         raise BenchError(f"no row has good pictures of {', '.join(methods)} ({reasons}); run them over the same rows")
+    left_out = _with_faults(left_out, bench, Path(results))
     if len(picks) < questions:
         warnings.warn(IntarsiaWarning(f"only {len(picks)} of {questions} questions can be asked"), stacklevel=2)
     folder = output / f".study-{secrets.token_hex(6)}"
+    page, kept = folder / PAGE, folder / KEY
     try:
-        (folder / PICTURES).mkdir(parents=True)
-        asked = _in_order_of_names(source.card(pick, folder / PICTURES) for pick in picks)
+        (page / PICTURES).mkdir(parents=True)
+        asked = _in_order_of_names(source.card(pick, page / PICTURES) for pick in picks)
         cards = [card for card, _ in asked]
-        study = write_page(folder, cards, participants, ask)
+        study = write_page(page, cards, participants, ask)
         key = StudyKey(
             study,
             bench.name,
@@ -136,16 +139,14 @@ def make_study(
             ask,
             run.get("model"),
             run.get("model_hash"),
-            run.get("commit"),
+            _commit(made[pick.row.id, method] for pick in picks for method in pick.methods),
             left_out,
         )
-        if overwrite and (output / PAGE).exists():
-            shutil.rmtree(output / PAGE)
-        folder.rename(output / PAGE)
+        text = json.dumps({"format": FORMAT, **asdict(key)}, indent=1, ensure_ascii=False) + "\n"
+        kept.write_bytes(text.encode())
+        put_in_place({page: output / PAGE, kept: output / KEY}, folder.with_suffix(".old"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    text = json.dumps({"format": FORMAT, **asdict(key)}, indent=1, ensure_ascii=False) + "\n"
-    write_file_atomically(output / KEY, text.encode(), overwrite=True)
     return key
 
 
@@ -157,8 +158,6 @@ class _Source:
 
     def fault(self, row: Row, methods: Sequence[str]) -> str | None:
         """Why a row cannot be asked about, None where it can."""
-        from PIL import Image
-
         subject = self.bench.subjects.get(row.subject)
         if subject is None or not subject.photos:
             return "no photo of the subject"
@@ -173,18 +172,13 @@ class _Source:
             if file_sha256(path) != digest:
                 return "file changed"
         try:
-            sizes = set()
-            for path in [listed[0][0], listed[1][0], *(path for path, _ in listed[-len(found) :])]:
-                with Image.open(path) as image:
-                    sizes.add(image.size)
-        except OSError:
+            sizes = {upright_size(path) for path, _ in [*listed[:2], *listed[-len(found) :]]}
+        except Exception:  # decoders raise almost anything on hostile bytes
             return "file unreadable"
         return None if len(sizes) == 1 else "sizes differ"
 
     def card(self, pick: Pick, folder: Path) -> tuple[Card, tuple[Pick, dict[str, str]]]:
         """The question as the page has it, without id, its pictures written; and which picture is whose."""
-        from PIL import Image
-
         row, base = pick.row, self.bench.folder
         pngs = compared_pngs([self.results / str(self.made[row.id, one].picture) for one in pick.methods])
         makers, written = {}, {}
@@ -195,12 +189,8 @@ class _Source:
         written |= {scene_name: scene} | {name: png for png, name in shots}
         for name in sorted(written):
             (folder / f"{name}.png").write_bytes(written[name])
-        with Image.open(base / row.scene) as image:
-            size = image.size
-        return Card("", scene_name, tuple(name for _, name in shots), row.prompt, tuple(sorted(makers)), size), (
-            pick,
-            makers,
-        )
+        photos, size = tuple(name for _, name in shots), upright_size(base / row.scene)
+        return Card("", scene_name, photos, row.prompt, tuple(sorted(makers)), size), (pick, makers)
 
 
 def _names(pngs: Sequence[bytes]) -> list[str]:
@@ -222,12 +212,25 @@ def _named(png: bytes) -> tuple[bytes, str]:
 def _in_order_of_names(cards: Iterable[tuple[Card, Item]]) -> list[tuple[Card, Item]]:
     """Numbered in the order of the pictures' names, so that the numbers tell nothing of how they were chosen."""
     ordered = sorted(cards, key=lambda one: one[0].options)
-    return [(Card(**{**vars(card), "id": f"q{at:03d}"}), rest) for at, (card, rest) in enumerate(ordered, 1)]
+    return [(replace(card, id=f"q{at:03d}"), rest) for at, (card, rest) in enumerate(ordered, 1)]
 
 
 def _question(card: Card, pick: Pick, makers: Mapping[str, str]) -> Question:
     row = pick.row
     return Question(card.id, row.id, row.subject, row.task, row.size, {name: makers[name] for name in card.options})
+
+
+def _with_faults(left_out: Mapping[str, int], bench: Benchmark, results: Path) -> dict[str, int]:
+    """Also the rows of the benchmark and the lines of the results that cannot be read."""
+    counts = Counter(left_out) + Counter(bench.left_out)
+    counts["broken line of the results"] += sum(broken_lines(results).values())
+    return dict(sorted((+counts).items()))
+
+
+def _commit(results: Iterable[Result]) -> str | None:
+    """Of the code that painted what is shown."""
+    found = {one.commit for one in results}
+    return found.pop() if len(found) == 1 else "several"
 
 
 def _pictures(found: Iterable[Result], methods: Sequence[str], folder: Path) -> dict[tuple[str, str], Result]:
@@ -259,5 +262,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
     there = [name for name in (PAGE, KEY) if (output / name).exists()]
     if there and not overwrite:
         raise BenchError(f"{output / there[0]} exists already: choose another folder or --overwrite")
-    if PAGE in there:
-        StudyKey.load(output / KEY)  # only a study's own page is ever removed
+    if PAGE in there and not is_page(output / PAGE):
+        raise BenchError(f"{output / PAGE} is no page of a study, so it is not overwritten: choose another folder")
+    if (output / KEY).is_dir():
+        raise BenchError(f"{output / KEY} is a folder: choose another --output")

@@ -50,12 +50,15 @@ function answersFile(study, state) {
   return { format: study.format, study: study.study, participant: state.participant, answers };
 }
 
+const LATE = 20000; // milliseconds
+
 function runPage(study) {
   const part = (id) => document.getElementById(id);
   const drawer = `study ${study.study}`;
   let state = null; // {participant, at, answers: {question: {choice, milliseconds}}}
   let seen = [];
   let since = null; // when the question could be answered, null before
+  let stuck = false; // pictures are missing or very late: the question can be passed over
   let everyPixel = false;
   const invited = new URLSearchParams(location.search).get("participant");
 
@@ -88,13 +91,19 @@ function runPage(study) {
     state = earlier ?? { participant, at: 0, answers: {} };
     seen = orderFor(study, participant);
     part("me").textContent = participant;
-    go(state.at, earlier ? "Going on where you were. " : "");
+    go(state.at, earlier ? "Going on where you were." : "");
   }
 
-  function go(at, before = "") {
+  // Told to who sees the page and, with what is on it, to who hears it.
+  function tell(note, more = "") {
+    part("note").textContent = note;
+    part("said").textContent = `${note} ${more}`.trim();
+  }
+
+  function go(at, note = "") {
     state.at = Math.max(0, Math.min(at, seen.length));
     keep();
-    if (state.at === seen.length) return finish();
+    if (state.at === seen.length) return finish(note);
     const question = seen[state.at];
     const known = state.answers[question.id];
     const count = `Question ${state.at + 1} of ${seen.length}`;
@@ -109,28 +118,42 @@ function runPage(study) {
     part("tie").setAttribute("aria-pressed", String(known !== undefined && known.choice === null));
     part("back").disabled = state.at === 0;
     part("forward").disabled = known === undefined;
-    part("said").textContent = `${before}${count}. The words: ${question.prompt}`;
+    tell(note, `${count}. The words: ${question.prompt}`);
     show("question", "count");
     fit();
     ready(question);
   }
 
-  // Answers are taken once all pictures can be seen; until then nothing is timed.
+  // Answers are taken once all pictures can be seen; until then nothing is timed. Where they do not come, the question
+  // can be passed over.
   function ready(question) {
+    const here = () => seen[state.at] === question;
     since = null;
+    stuck = false;
     lock(true);
+    const late = setTimeout(() => here() && since === null && pass("The pictures of this page are late."), LATE);
     const pictures = [part("scene"), ...part("photos").children, ...optionPictures()];
     Promise.all(pictures.map((one) => one.decode())).then(
       () => {
-        if (seen[state.at] !== question) return;
+        clearTimeout(late);
+        if (!here()) return;
         since = performance.now();
+        stuck = false;
+        part("trouble").textContent = "";
+        part("forward").disabled = !(question.id in state.answers);
         lock(false);
       },
       () => {
-        if (seen[state.at] !== question) return;
-        part("trouble").textContent = "A picture of this page is missing or broken. Please tell whoever asked you.";
+        clearTimeout(late);
+        if (here()) pass("A picture of this page is missing or broken.");
       },
     );
+  }
+
+  function pass(reason) {
+    stuck = true;
+    part("forward").disabled = false;
+    part("trouble").textContent = `${reason} Go forward: the question stays unanswered. Please tell whoever asked you.`;
   }
 
   function lock(locked) {
@@ -187,11 +210,11 @@ function runPage(study) {
     go(state.at + 1);
   }
 
-  function finish() {
+  function finish(note) {
     since = null;
     const left = seen.length - Object.keys(state.answers).length;
     part("summary").textContent = `All ${seen.length} questions are seen${left ? `, ${left} of them not answered` : ""}.`;
-    part("said").textContent = part("summary").textContent;
+    tell(note, part("summary").textContent);
     show("end", "end-title");
   }
 
@@ -202,7 +225,7 @@ function runPage(study) {
     link.download = `answers-${state.participant}.json`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-    part("said").textContent = "Saved.";
+    tell("Saved.");
   }
 
   function zoom() {
@@ -212,7 +235,7 @@ function runPage(study) {
   }
 
   function forward() {
-    if (state.at < seen.length && seen[state.at].id in state.answers) go(state.at + 1);
+    if (state.at < seen.length && (stuck || seen[state.at].id in state.answers)) go(state.at + 1);
   }
 
   function welcome() {

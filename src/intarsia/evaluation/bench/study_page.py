@@ -18,6 +18,7 @@ ASK = "In which picture does the thing from the photos, as the words describe it
 NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
 """What a participant may be called."""
 _WORD = 0xFFFFFFFF
+_MARK = '<script type="application/json" id="study">'
 _TIME = 1_000_000_000
 Item = TypeVar("Item")
 
@@ -70,6 +71,15 @@ def write_page(folder: Path, cards: Sequence[Card], participants: int | None, as
         if path.is_file():
             os.utime(path, (_TIME, _TIME))
     return study
+
+
+def is_page(folder: Path) -> bool:
+    """Whether a folder is one that `write_page` wrote, of any version."""
+    try:
+        text = (folder / "index.html").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return _MARK in text and (folder / "study.js").is_file()
 
 
 def order_for(

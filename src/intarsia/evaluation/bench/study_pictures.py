@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from intarsia.evaluation.bench.picture_files import png_bytes, read_mask
 from intarsia.imaging import Picture
 
 if TYPE_CHECKING:
@@ -43,13 +44,6 @@ def plain_image(path: Path) -> Image:
     return image
 
 
-def png_bytes(image: Image) -> bytes:
-    """A PNG of the pixels alone: no text, profile or time."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def photo_png(path: Path) -> bytes:
     """A subject's photo, made smaller where its longer side is above `PHOTO_SIDE`."""
     image = plain_image(path)
@@ -64,8 +58,7 @@ def scene_png(scene: Path, mask: Path) -> bytes:
 
     image = plain_image(scene)
     line = max(1, round(max(image.size) / 256))
-    with Image.open(mask) as file:
-        inside = file.convert("L").point(lambda value: 255 * (value > 127))
+    inside = Image.fromarray(read_mask(mask).astype("uint8") * 255)
     # The edge of the picture is a border too: everything beyond it is outside.
     steps = [ImageOps.expand(inside, border=3 * line, fill=0)]
     for _ in range(2):

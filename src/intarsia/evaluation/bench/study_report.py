@@ -12,6 +12,7 @@ from pathlib import Path
 
 from intarsia.evaluation.bench.errors import BenchError
 from intarsia.evaluation.bench.manifest import SIZE_CLASSES
+from intarsia.evaluation.bench.study_statistics import LEAST
 from intarsia.evaluation.bench.study_table import TASKS, Cell, Part, StudyTable, parts_of
 from intarsia.imaging import write_file_atomically
 
@@ -157,7 +158,8 @@ def _notes(table: StudyTable) -> list[str]:
         f"Asked: {key.ask}",
         "Cells: share of all answers, those of who cannot tell among them, and the 95 % interval of 10,000 bootstrap "
         f"samples of participants (seed {table.seed}). It says how far other people would differ on these "
-        "questions; one participant has none.",
+        f"questions; fewer than {LEAST} participants have none. Where all have the same share, it is Wilson's of as "
+        "many answers as there are participants.",
         f"Sides: the places from the left were preferred {places} times, exact binomial test p = {table.sides.p:.3g}; "
         "sides were drawn by chance for each participant and question.",
         "Agreement: 1 all alike, 0 as by chance.",
@@ -190,4 +192,4 @@ def _name(part: Part) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return " ".join(text.replace("|", "\\|").split())

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
+from intarsia.evaluation.card import interval as wilson
+
 Floats = npt.NDArray[np.float64]
 DRAWS = 10_000
+LEAST = 5
+"""Fewer participants have no interval: of two or three, samples drawn from them say nothing about other people."""
 _SAME = 1 + 1e-7
 """Two outcomes count as equally likely up to rounding."""
 
@@ -24,9 +29,17 @@ class ClusteredBootstrap:
         self.weights = np.random.default_rng(seed).multinomial(participants, even, draws).astype(np.float64)
 
     def interval(self, hits: Sequence[int], answers: Sequence[int]) -> tuple[float, float] | None:
-        """Of sum(hits) / sum(answers), both by participant; None where fewer than two participants answered."""
-        if np.count_nonzero(answers) < 2:
+        """Of sum(hits) / sum(answers), both by participant; None where fewer than `LEAST` participants answered.
+
+        Where all have the same share every sample has it too, and would claim to be sure: then Wilson's interval of
+        as many answers as there are participants (Wilson 1927).
+        """
+        people = int(np.count_nonzero(answers))
+        if people < LEAST:
             return None
+        shares = {Fraction(int(hit), int(count)) for hit, count in zip(hits, answers, strict=True) if count}
+        if len(shares) == 1:
+            return wilson(float(shares.pop()), people)
         above = self.weights @ np.asarray(hits, np.float64)
         below = self.weights @ np.asarray(answers, np.float64)
         low, high = np.percentile(above[below > 0] / below[below > 0], [2.5, 97.5])

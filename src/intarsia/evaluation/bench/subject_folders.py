@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 from collections import Counter
@@ -15,12 +14,13 @@ from PIL import Image, ImageOps
 from intarsia.errors import PictureError
 from intarsia.evaluation.bench.errors import BenchError
 from intarsia.evaluation.bench.manifest import Shot, file_sha256
+from intarsia.evaluation.bench.picture_files import ORIENTATION, png_bytes
+from intarsia.evaluation.bench.tally import Tally
 from intarsia.imaging import Picture
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 _MASK_ENDINGS = ("-mask", "_mask")
 _PHOTO_FOLDERS, _MASK_FOLDERS = ("images", "image"), ("masks", "mask")
-_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def find_subjects(
     return full, [subject.name for subject in subjects if not subject.photos]
 
 
-def copy_photos(subject: SubjectFolder, folder: Path, left_out: Counter[str]) -> tuple[Shot, ...]:
-    """Photos and masks into `subjects/NAME/images` and `…/masks` of ``folder``; what cannot be used is counted.
+def copy_photos(subject: SubjectFolder, folder: Path, left_out: Tally) -> tuple[Shot, ...]:
+    """Photos and masks into `subjects/NAME/images` and `…/masks` of ``folder``; what cannot be used is told.
 
     A mask fits the upright photo; one that fits the photo as it is stored is turned with it.
     """
@@ -71,12 +71,18 @@ def copy_photos(subject: SubjectFolder, folder: Path, left_out: Counter[str]) ->
         try:
             size = Picture.load(photo).size
         except PictureError:
-            left_out["photo that cannot be read"] += 1
+            left_out.add("photo that cannot be read", f"{subject.name}/{photo.name}")
             continue
         image = home / "images" / photo.name
         link_or_copy(photo, folder / image)
         shot = Shot(image.as_posix(), file_sha256(folder / image))
-        if mask is not None and (data := _fitting(mask, photo, size, left_out)) is not None:
+        data = None
+        if mask is not None:
+            try:
+                data = _fitting(mask, photo, size)
+            except _UnfitMask as error:
+                left_out.add(f"mask of a photo {error}", f"{subject.name}/{photo.name}: {mask.name}")
+        if data is not None:
             target = home / "masks" / f"{photo.stem if stems[photo.stem] == 1 else photo.name}.png"
             (folder / target).write_bytes(data)
             shot = Shot(shot.image, shot.image_sha256, target.as_posix(), file_sha256(folder / target))
@@ -113,30 +119,24 @@ def _mask_of(photo: Path, places: Sequence[Path]) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _fitting(path: Path, photo: Path, size: tuple[int, int], left_out: Counter[str]) -> bytes | None:
-    """The mask as a PNG, black and white, of the upright photo's ``size`` (height, width)."""
+class _UnfitMask(ValueError):
+    """Why a mask cannot be used."""
+
+
+def _fitting(path: Path, photo: Path, size: tuple[int, int]) -> bytes:
+    """The mask as a PNG, black and white, of the upright photo's ``size`` (height, width). Raises _UnfitMask."""
     try:
         picture = Picture.load(path)
-    except PictureError:
-        left_out["mask of a photo that cannot be read"] += 1
-        return None
+    except PictureError as error:
+        raise _UnfitMask("that cannot be read") from error
     mask = Image.fromarray(((picture.luma() > 0.5) * 255).astype("uint8"))
     if picture.size != size:
         with Image.open(photo) as stored:
             if stored.size == mask.size:
-                mask.getexif()[_ORIENTATION] = stored.getexif().get(_ORIENTATION, 1)
+                mask.getexif()[ORIENTATION] = stored.getexif().get(ORIENTATION, 1)
                 mask = ImageOps.exif_transpose(mask)
     if mask.size[::-1] != size:
-        left_out["mask of a photo of another size"] += 1
-        return None
+        raise _UnfitMask("of another size")
     if mask.getextrema() != (0, 255):
-        left_out["mask of a photo that is all one colour"] += 1
-        return None
+        raise _UnfitMask("that is all one colour")
     return png_bytes(mask)
-
-
-def png_bytes(mask: Image.Image) -> bytes:
-    """A picture as a PNG."""
-    buffer = io.BytesIO()
-    mask.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -8,11 +8,19 @@ from typing import Any
 
 from intarsia.evaluation.bench.cells import Cell, Cells
 from intarsia.evaluation.bench.manifest import Row
-from intarsia.evaluation.bench.measures import CROP, MEASURES, OUTSIDE, WHOLE, title_of
+from intarsia.evaluation.bench.measures import (
+    CLASS_ONLY,
+    CROP,
+    MEASURES,
+    OUTSIDE,
+    TASKS,
+    WHOLE,
+    says_little,
+    title_of,
+)
 from intarsia.evaluation.bench.methods import ABLATION
 from intarsia.evaluation.bench.scores_folder import TRUTH
 
-_TASKS = ("identity", "editing")
 _SIZES = {
     "small": "small: under 1/8 of the scene's side",
     "medium": "medium: under 1/4",
@@ -33,13 +41,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """``metrics``: its columns, those only that some line has."""
+    """``metrics``: its columns, those only that some line has. ``note``: to be read with its numbers."""
 
     key: str
     title: str
     what: str
     metrics: tuple[str, ...]
     lines: tuple[Line, ...]
+    note: str = ""
 
     @property
     def groups(self) -> list[str]:
@@ -64,11 +73,11 @@ def make_tables(cells: Cells, titles: Mapping[str, str] | None = None) -> list[T
     ablated = [method for method in ABLATION if method in plain]
     bases = list(dict.fromkeys(method.partition("@")[0] for method in variants))
     swept = [method for method in methods if "@" in method or method in bases]
-    tasks = _groups(rows, lambda row: row.task, {task: task for task in _TASKS})
+    tasks = _groups(rows, lambda row: row.task, {task: task for task in TASKS})
     sizes = _groups(
         rows,
         lambda row: (row.task, row.size),
-        {(task, size): f"{task}, {told}" for size, told in _SIZES.items() for task in _TASKS},
+        {(task, size): f"{task}, {told}" for size, told in _SIZES.items() for task in TASKS},
     )
     kinds = sorted({row.edit for row in rows if row.edit})
     edits = _groups(rows, lambda row: row.edit, {kind: kind for kind in kinds})
@@ -145,15 +154,16 @@ def _table(
     groups: Mapping[str, Sequence[Row]],
     methods: Sequence[str],
 ) -> Table:
-    lines = []
+    lines, little = [], False
     for group, rows in groups.items():
         for method in methods:
             found = {metric: cells.cell(method, metric, rows) for metric in metrics}
             there = {metric: cell for metric, cell in found.items() if cell is not None}
             if there:
                 lines.append(Line(group, method, title_of(method, titles), there))
+                little |= any(says_little(metric, rows[0].task, cells.scores.encoders) for metric in there)
     used = tuple(metric for metric in metrics if any(metric in line.cells for line in lines))
-    return Table(key, title, what, used, tuple(lines))
+    return Table(key, title, what, used, tuple(lines), f"CLIP-T of identity rows: {CLASS_ONLY}." if little else "")
 
 
 def _groups(

@@ -38,7 +38,7 @@ def kernel_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
         BenchError: fewer than two rows, or other widths.
     """
     x, y = _pair(a, b)
-    return _discrepancy(_kernel(x, x), _kernel(x, y), _kernel(y, y))
+    return _discrepancy(polynomial_kernel(x, x), polynomial_kernel(x, y), polynomial_kernel(y, y))
 
 
 def kernel_distance_of_subsets(
@@ -58,7 +58,7 @@ def kernel_distance_of_subsets(
     values = []
     for _ in range(subsets):
         p, q = x[draw.permutation(len(x))[:size]], y[draw.permutation(len(y))[:size]]
-        values.append(_discrepancy(_kernel(p, p), _kernel(p, q), _kernel(q, q)))
+        values.append(_discrepancy(polynomial_kernel(p, p), polynomial_kernel(p, q), polynomial_kernel(q, q)))
     return float(np.mean(values)), float(np.std(values))
 
 
@@ -71,7 +71,8 @@ def _pair(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
     return x, y
 
 
-def _kernel(x: Floats, y: Floats) -> Floats:
+def polynomial_kernel(x: Floats, y: Floats) -> Floats:
+    """KID's (x·y / D + 1)³ of every row of (N, D) with every row of (M, D): (N, M)."""
     return np.asarray((x @ y.T / x.shape[1] + 1) ** 3, np.float64)
 
 
