@@ -219,7 +219,7 @@ def test_the_commands_are_those_of_the_run(tmp_path: Path) -> None:
     run = ["BENCHMARK", "--output", "RESULTS", "--model", "my model", "--device", "cpu", "--dtype", "auto"]
     run += ["--learn-steps", "60"]
     assert found[1][3:] == [*run, "--method", "paper", "--method", "default"]
-    assert found[2][3:] == [*run, "--method", "paper@lam=0.3"] and "--sweep-subjects 3 --sweep-rows 3" in text
+    assert found[2][3:] == [*run, "--subjects", "3", "--per-subject", "3", "--method", "paper@lam=0.3"]
     assert found[3][3:] == [*run, "--limit", "5", "--method", "default@lam=1"]
     for words in found:
         parsed = CliRunner().invoke(app, [*words[1:], "--help"])

@@ -13,6 +13,7 @@ from intarsia.cli.bench_report import register_report
 from intarsia.cli.bench_score import register_score
 from intarsia.cli.bench_study import register_study
 from intarsia.cli.common import Device, Json, Model, NumberFormat, command, progress_bar, reporting
+from intarsia.errors import KnobError
 
 if TYPE_CHECKING:
     from intarsia.cli.common import Reporter
@@ -47,6 +48,8 @@ def run(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where results go; the same command there goes on.")],
     method: Methods = None,
     limit: Limit = None,
+    subjects: Annotated[int | None, typer.Option(help="Only the first so many subjects.")] = None,
+    per_subject: Annotated[int | None, typer.Option(help="Only the first so many rows of each subject.")] = None,
     workers: Workers = None,
     learn_steps: LearnSteps = None,
     model: Model = "miniature",
@@ -63,11 +66,15 @@ def run(
     Examples:
       intarsia bench run bench/ -o results/
       intarsia bench run bench/ -o results/ --method paper --method default --limit 40
-      intarsia bench run bench/ -o results/ --method paper@lam=0.3 --method default@subject_strength=0.5
+      intarsia bench run bench/ -o results/ --method paper@lam=0.3 --subjects 10 --per-subject 8
     """
     with reporting(json) as reporter:
         chosen = _methods(method)
         opened = _opened(benchmark, limit, reporter)
+        for name, count in (("subjects", subjects), ("per-subject", per_subject)):
+            if count is not None and count < 1:
+                raise KnobError(f"--{name} {count} leaves nothing: give 1 or more")
+        opened = opened.thinned(subjects or len(opened.rows), per_subject or len(opened.rows))
         options = _options(model, device, dtype, learn_steps)
         failed = _run(opened, output, chosen, options, _workers(workers, device), json, reporter)
         made = len(opened.rows) * len(chosen)
@@ -130,7 +137,7 @@ def tabletop(
         if swept:
             part = opened.thinned(sweep_subjects, sweep_rows)
             failed += _run(part, results, swept, options, count, json, reporter)
-        path = _scored_and_reported(opened, results, json)
+        path = _scored_and_reported(opened, results, json, reporter)
         reporter.done(
             f"{path} ({failed} results have errors)",
             {"report": str(path), "errors": failed, "left_out": opened.left_out},
@@ -222,9 +229,9 @@ def _built(folder: Path, subjects: int, per_subject: int, seed: int, json: bool,
     reporter.say(f"{folder}: {subjects * per_subject} rows")
 
 
-def _scored_and_reported(benchmark: benches.Benchmark, results: Path, json: bool) -> Path:
+def _scored_and_reported(benchmark: benches.Benchmark, results: Path, json: bool, reporter: Reporter) -> Path:
     from intarsia.evaluation import bench as benches
 
     with progress_bar("score", json) as advance:
         benches.score_results(benchmark, results, progress=advance)
-    return benches.write_report(benchmark, results)
+    return benches.write_report(benchmark, results, say=reporter.warn)

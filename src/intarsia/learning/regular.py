@@ -94,10 +94,10 @@ def paint_regular_images(
 ) -> list[RegularImage]:
     """Paint one picture per prompt over the subject in a window of a photo, and judge it.
 
-    Dropped are pictures that are flat, or not more similar to their prompt than the scene with an empty
-    hole (not where prompts say the class alone). Where that drops all, the best third is kept, with a warning. With `folder`, pictures and masks go
-    to `folder/regular`, and `folder/manifest.jsonl` tells prompt, seed, mask box, scores and verdict of
-    each; pictures that are there already, of the same prompt, scene, seed and base, are not painted again.
+    Dropped are pictures that are flat, or not more similar to their prompt than the scene with an empty hole (not
+    where prompts say the class alone). Where that drops all, the best third is kept, with a warning. With `folder`,
+    pictures and masks go to `folder/regular`, and `folder/manifest.jsonl` tells prompt, seed, mask box, scores and
+    verdict of each; pictures that are there already, of the same prompt, scene, seed and base, are not painted again.
 
     Raises:
         LearningError: the painter gives pictures of another size, or only NaN.

@@ -27,9 +27,9 @@ def commands(benchmark: Benchmark, run: Mapping[str, Any], rows: Mapping[str, Se
     given = {"model": run.get("model"), "device": run.get("device"), "dtype": run.get("dtype")}
     given |= {"learn-steps": _object(run.get("budget")).get("steps")}
     for ids, methods in groups.items():
-        comment, limit = _part(benchmark, set(ids))
+        comment, part = _part(benchmark, set(ids))
         several = [("method", method) for method in methods]
-        line = _line(["run", _BENCHMARK, "--output", _RESULTS], [*given.items(), ("limit", limit), *several])
+        line = _line(["run", _BENCHMARK, "--output", _RESULTS], [*given.items(), *part, *several])
         lines += [comment, line] if comment else [line]
     lines.append(_line(["score", _BENCHMARK, _RESULTS], _score(scores)))
     lines.append(_line(["report", _BENCHMARK, _RESULTS], [("encoders", scores.encoders)]))
@@ -65,19 +65,18 @@ def _build(benchmark: Benchmark) -> str:
     return _line(["build", "coco", "--output", _BENCHMARK], given.items())
 
 
-def _part(benchmark: Benchmark, ids: set[str]) -> tuple[str, int | None]:
-    """A comment, where one is needed, and the limit for a part of the rows."""
+def _part(benchmark: Benchmark, ids: set[str]) -> tuple[str, list[tuple[str, int]]]:
+    """A comment, where one is needed, and the options that paint a part of the rows."""
     rows = benchmark.rows
     if len(ids) == len(rows):
-        return "", None
+        return "", []
     if ids == {row.id for row in rows[: len(ids)]}:
-        return "", len(ids)
+        return "", [("limit", len(ids))]
     own = [row.subject for row in rows if row.id in ids]
     subjects, each = len(set(own)), max(own.count(name) for name in set(own))
-    told = f"# on {len(ids)} of {len(rows)} rows"
     if ids == {row.id for row in benchmark.thinned(subjects, each).rows}:
-        told += f", those of `bench tabletop --sweep-subjects {subjects} --sweep-rows {each}`"
-    return f"{told}; this paints all:", None
+        return "", [("subjects", subjects), ("per-subject", each)]
+    return f"# on {len(ids)} of {len(rows)} rows; this paints all:", []
 
 
 def _score(scores: ScoreSet) -> list[tuple[str, Any]]:
