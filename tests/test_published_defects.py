@@ -150,7 +150,7 @@ def declared() -> dict[str, list[str]]:
 
 
 def test_imports_are_declared_and_few() -> None:
-    """No xformers, open_clip, albumentations; OpenCV in one file alone, for those who ask; nothing undeclared."""
+    """No xformers, open_clip, albumentations; OpenCV in two files alone, for those who ask; nothing undeclared."""
     found: set[str] = set()
     for file in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -158,7 +158,7 @@ def test_imports_are_declared_and_few() -> None:
             if isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 names = [node.module]
             own = {name.partition(".")[0] for name in names}
-            assert "cv2" not in own or file.name == "grabcut.py", file
+            assert "cv2" not in own or file.name in ("grabcut.py", "paste.py"), file
             found |= own
     known = {"pillow": "PIL", "pyyaml": "yaml", "ray[data]": "ray", "opencv-python-headless": "cv2"}
     found -= {"huggingface_hub"}  # comes with transformers and diffusers, which pin it

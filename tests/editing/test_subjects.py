@@ -30,7 +30,8 @@ def test_a_subject_changes_the_picture_and_leaves_the_model(studio: Studio, scen
     with_it = studio.insert(scene, subject=subject, prompt="a duck", **PLACE)
     assert same(before, studio)
     assert with_it.recipe.prompt_used == "a sks duck"
-    plain = studio.insert(scene, prompt="a sks duck", **PLACE)
+    same_guidance = with_it.recipe.request.guidance_scale
+    plain = studio.insert(scene, prompt="a sks duck", guidance_scale=same_guidance, **PLACE)
     off = studio.insert(scene, subject=subject, subject_strength=0, prompt="a sks duck", **PLACE)
     assert off.picture.sha256 == plain.picture.sha256 != with_it.picture.sha256
 

@@ -58,7 +58,7 @@ class EditRequest(BaseModel):
     subject_sha256: str | None = None
     """Of what the subject file holds, whatever the order of its header."""
     subject_strength: float = Field(ge=0, le=2)
-    """0: as if there were no subject; 1: as learned."""
+    """0: as if it had learned nothing; 1: as learned."""
     lora: tuple[str, ...] = ()
     """Files of LoRAs, in any of the known formats; their changes are summed."""
     lora_strength: tuple[LoraStrength, ...] = ()
