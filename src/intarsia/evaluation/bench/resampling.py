@@ -65,7 +65,7 @@ def kernel_draws(
         across += (mine[:, rows] * (theirs @ polynomial_kernel(reference, sample[rows]))).sum(1)
     pairs = mine.sum(1) * theirs.sum(1)
     between = np.divide(across, pairs, out=np.full(len(mine), np.nan), where=pairs > 0)
-    return _within(sample, mine, block) - 2 * between + _within(reference, theirs, block)
+    return np.asarray(_within(sample, mine, block) - 2 * between + _within(reference, theirs, block), np.float64)
 
 
 def _within(points: Floats, counts: Floats, block: int) -> Floats:
@@ -77,4 +77,4 @@ def _within(points: Floats, counts: Floats, block: int) -> Floats:
         kernel[np.arange(len(kernel)), start + np.arange(len(kernel))] = 0
         total += (counts[:, rows] * (counts @ kernel.T)).sum(1)
     pairs = counts.sum(1) ** 2 - (counts**2).sum(1)
-    return np.divide(total, pairs, out=np.full(len(counts), np.nan), where=pairs > 0)
+    return np.asarray(np.divide(total, pairs, out=np.full(len(counts), np.nan), where=pairs > 0), np.float64)
